@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames of the replication stream: a fixed header, then `body_bytes` of body.
+ *
+ * Control bodies are protobuf messages (proto/link.proto); SEGMENT bodies are segments as they lie in the
+ * journal (with their own checksums); SYNC bodies are raw or LZ4 content of a volume's range. A length is
+ * believed only after the header's CRC held and the length is within the type's limit.
+ *
+ * The dialogue of one connection (one group, one standby; the agent connects, the engine listens):
+ *
+ *   agent                                             engine
+ *     HELLO   group, volumes, epoch, history, head  ->
+ *                                                   <- WELCOME durable position and chain, state, window
+ *                                                      (or REFUSE code, words, ruling epoch; then close)
+ *     START   where the stream begins, and why      ->
+ *     SEGMENT, HEARTBEAT, SYNC_*                    ->
+ *                                                   <- ACK received, durable, applied; SYNC_ACK
+ *     BYE     words (orderly end, either side)     <->
+ *
+ * Pure codec: no I/O, any thread.
+ */
+#ifndef HOLDFAST_PROTO_FRAME_H
+#define HOLDFAST_PROTO_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_MAGIC 0x52464648u /* "HFFR" */
+#define FRAME_BYTES 64u
+#define FRAME_CONTROL_MAX_BYTES (64u << 10)
+#define FRAME_SYNC_MAX_BYTES (1u << 20)
+#define PROTOCOL_VERSION 1u
+
+/* seq, arg1, arg2 mean, by type: */
+enum frame_type {
+	FRAME_HELLO = 1,     /* body: Hello */
+	FRAME_WELCOME = 2,   /* body: Welcome */
+	FRAME_REFUSE = 3,    /* body: Refuse */
+	FRAME_START = 4,     /* body: Start */
+	FRAME_SEGMENT = 5,   /* body: one segment; seq = its first seq, arg1 = its last seq */
+	FRAME_ACK = 6,	     /* seq = durable, arg1 = applied, arg2 = received; no body */
+	FRAME_HEARTBEAT = 7, /* body: Heartbeat */
+	FRAME_SYNC_DATA = 8, /* seq = stamp; arg1 = volume offset; arg2 = volume << 32 | unpacked length; body: content, FRAME_LZ4 or raw */
+	FRAME_SYNC_ZERO = 9, /* seq = stamp; arg1 = volume offset; arg2 = volume << 32 | length in 512 B sectors; no body */
+	FRAME_SYNC_END = 10, /* seq = highest stamp: consistent once applied beyond; no body */
+	FRAME_SYNC_ACK = 11, /* seq = number of SYNC_DATA and SYNC_ZERO frames of this connection that are durable on the volumes; no body */
+	FRAME_BYE = 12,	     /* body: Bye */
+};
+#define FRAME_TYPE_MAX 12u
+
+enum frame_flags {
+	FRAME_LZ4 = 1u << 0, /* SYNC_DATA: the body is one LZ4 block */
+};
+
+struct frame {
+	uint16_t type;
+	uint16_t flags;
+	uint32_t body_bytes;
+	uint64_t epoch; /* the sender's; a receiver refuses a lower one */
+	uint64_t seq, arg1, arg2;
+	uint32_t body_crc; /* CRC32C of the body; 0 for SEGMENT (it has its own) and without body */
+};
+
+enum frame_condition {
+	FRAME_E_SHORT = 1,
+	FRAME_E_MAGIC,
+	FRAME_E_CRC,
+	FRAME_E_TYPE,  /* unknown type or flag, reserved bytes not zero */
+	FRAME_E_LENGTH, /* body longer than the type allows, or of the wrong length */
+};
+const char *frame_condition_text(int condition);
+const char *frame_type_text(unsigned type);
+
+void frame_encode(const struct frame *frame, uint8_t out[FRAME_BYTES]);
+int frame_decode(const uint8_t *bytes, size_t len, struct frame *ret_frame);
+
+#endif
