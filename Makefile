@@ -12,6 +12,10 @@ SHELL := /bin/bash
 .SUFFIXES:
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules --no-print-directory
+# One job per core unless the command line says otherwise.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 BUILD ?= build
 FLAVOUR ?= release
@@ -278,13 +282,15 @@ check-asan check-tsan: check-%: ## unit tests and corpora under a sanitizer
 
 .PHONY: sim torture fuzz bench demo
 sim: programs ## simulate: SEED=n replays one run and tells its story, else SEEDS runs
-	$(Q)[[ -x $(OUT)/holdfast-sim ]] || { echo "sim: tests/sim/main.c is not there" >&2; exit 1; }
+	$(Q)[[ -x $(OUT)/holdfast-sim ]] || { \
+		echo "sim: tests/sim/main.c is not there" >&2; exit 1; }
 	$(Q)$(OUT)/holdfast-sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 torture: programs ## simulate fresh random seeds for MINUTES (10), stop at the first failure
 	$(Q)OUT=$(abspath $(OUT)) tools/torture $(MINUTES)
 fuzz: ## fuzz one target with clang: T=name SECONDS=30
 	$(Q)[[ -f tests/fuzz/fuzz_$(T).c ]] || { \
-		echo "fuzz: T=$(T) names no target; known: $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)" >&2; exit 2; }
+		echo "fuzz: T=$(T) is no target; known: $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)" >&2; \
+		exit 2; }
 	+$(Q)$(MAKE) FLAVOUR=fuzz WERROR= $(BUILD)/fuzz/tests/fuzz/fuzz_$(T)
 	$(Q)mkdir -p $(BUILD)/fuzz/corpus/$(T)
 	$(Q)$(BUILD)/fuzz/tests/fuzz/fuzz_$(T) -max_total_time=$(SECONDS) -print_final_stats=1 \
@@ -307,8 +313,9 @@ tidy: ## line, function and file lengths, banned calls, guards, licence lines
 	$(Q)tools/tidy
 
 # Each header compiles on its own.
-HEADER_OK := $(patsubst %,$(OUT)/headers/%.ok,$(sort $(wildcard $(foreach d,core/base proto core/io \
-	core/conf core/group core/block agent engine cli,$(d)/*.h $(d)/*/*.h))))
+LAYER_DIRS := core/base proto core/io core/conf core/group core/block agent engine cli
+HEADER_OK := $(patsubst %,$(OUT)/headers/%.ok,$(sort $(wildcard \
+	$(foreach d,$(LAYER_DIRS),$(d)/*.h $(d)/*/*.h))))
 headers: $(HEADER_OK) ## every header compiles on its own
 $(OUT)/headers/%.ok: % $(FLAGS_FILE) | $(GEN_H)
 	$(call say,HEADER,$<)
@@ -328,8 +335,8 @@ cppcheck: ## cppcheck over the sources; results are cached
 	$(Q)mkdir -p $(OUT)/cppcheck
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
 		--enable=warning,performance,portability --cppcheck-build-dir=$(OUT)/cppcheck \
-		--suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE \
-		-DHOLDFAST_VERSION='"$(VERSION)"' -I. \
+		--suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
+		-D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. \
 		$(filter-out tests/% bench/%,$(filter %.c,$(TRACKED_C)))
 shellcheck: ## shellcheck over the scripts
 	$(call say,LINT,shellcheck)
@@ -354,6 +361,6 @@ endif
 clean: ## remove what was built
 	$(Q)rm -rf $(OUT)
 help: ## this list
-	@sed -n 's/^\([a-z][a-z -]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
-		printf '  %-24s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z][a-z -]*\):.*## /\1|/p' Makefile | \
+		while IFS='|' read -r target text; do printf '  %-24s %s\n' "$$target" "$$text"; done
 	@echo; echo '  Variables: FLAVOUR=release|asan|tsan  BUILD=dir  V=1'
