@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The state of a group as people and programs see it: filled on the group's loop, then plain values
+ * that any thread may render: JSON (control API, `-o json`), Prometheus text (/metrics), tables (cli).
+ */
+#ifndef HOLDFAST_CORE_CONF_STATUS_H
+#define HOLDFAST_CORE_CONF_STATUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define STATUS_TEXT_MAX 256u
+#define STATUS_PEERS_MAX 8u
+#define STATUS_VOLUMES_MAX 128u
+
+struct status_lag { /* how far behind: RPO as writes, bytes, time */
+	uint64_t writes;
+	uint64_t bytes;
+	uint64_t ns; /* age of the oldest write not held durably; grows while nothing is heard */
+};
+
+struct status_sync { /* initial copy or resync */
+	bool active;
+	uint64_t total_bytes, done_bytes;
+	uint64_t rate_bytes_per_s;
+	uint64_t left_ns; /* 0 = unknown */
+};
+
+struct status_peer { /* a standby as its primary sees it */
+	char node[128];
+	char address[128];
+	char state[32]; /* connecting, streaming, catching-up, syncing, refused, disconnected */
+	bool connected;
+	uint64_t received_seq, durable_seq, applied_seq;
+	struct status_lag lag;
+	struct status_sync sync;
+	uint64_t sent_bytes, sent_segments, reconnects;
+	uint64_t heard_ns_ago; /* UINT64_MAX = never */
+	bool needs_sync;       /* the journal no longer serves it */
+	char error[STATUS_TEXT_MAX]; /* last failure, "" when none */
+};
+
+struct status_volume {
+	char name[64];
+	char path[STATUS_TEXT_MAX];
+	uint64_t size_bytes;
+	char uri[STATUS_TEXT_MAX + 64]; /* NBD URI when served, else "" */
+};
+
+struct status_group {
+	char name[64];
+	char uuid[40];
+	char node[128];
+	char role[16];	 /* primary, standby, fenced */
+	char state[32];	 /* primary: starting, settling, serving, stopping, stopped, failed; standby: waiting, receiving, syncing, promoting, failed */
+	char detail[STATUS_TEXT_MAX]; /* why, when the state is not the good one */
+	uint64_t epoch, fenced_by_epoch;
+	char fenced_by[128];
+	uint64_t head_seq, durable_seq, applied_seq, head_bytes, durable_bytes;
+	/* counters since the daemon opened the group */
+	uint64_t writes, written_bytes, reads, read_bytes, flushes;
+	uint64_t segments, segment_raw_bytes, segment_stored_bytes;
+	uint64_t applied_bytes, checkpoints, stalls, stall_ns, errors;
+	/* journal */
+	uint64_t journal_size_bytes, journal_used_bytes, journal_oldest_seq, journal_oldest_time_ns;
+	/* memory */
+	uint64_t write_set_bytes, write_set_max_bytes;
+	/* standby only */
+	bool consistent, syncing, ever_consistent, connected;
+	char source[128];	 /* the primary it follows, as last met */
+	uint64_t source_head_seq, source_head_bytes; /* as last heard */
+	uint64_t heard_ns_ago;	 /* since anything was heard; UINT64_MAX = never */
+	uint64_t heard_time_ns;	 /* wall clock of that */
+	struct status_lag lag;	 /* standby's own view */
+	struct status_sync sync;
+	uint64_t received_bytes, received_segments, rejected_epoch, rejected_corrupt;
+	uint64_t rpo_objective_ns, rto_objective_ns;
+	struct status_volume volumes[STATUS_VOLUMES_MAX];
+	unsigned volume_count;
+	struct status_peer peers[STATUS_PEERS_MAX];
+	unsigned peer_count;
+};
+
+#endif
