@@ -45,14 +45,15 @@ void log_set_sink(log_sink_fn sink, void *context);
 
 bool log_enabled(enum log_level level);
 
-/* `fields` is a printf format, NULL for none. */
+/* Through the macros below, which put a space in front of `fields`, a literal printf format. */
 __attribute__((format(printf, 3, 4))) void log_write(enum log_level level, const char *event,
 						     const char *fields, ...);
 
-#define log_at(level, ...)                                                                         \
+/* Arguments are evaluated only when the level is enabled. */
+#define log_at(level, event, ...)                                                                  \
 	do {                                                                                       \
 		if (log_enabled(level))                                                            \
-			log_write(level, __VA_ARGS__);                                             \
+			log_write(level, event, " " __VA_ARGS__);                                  \
 	} while (0)
 #define log_error(...)	 log_at(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_at(LOG_LEVEL_WARNING, __VA_ARGS__)
