@@ -217,17 +217,17 @@ endef
 DAEMON_LAYERS := base proto io conf group block
 $(eval $(call program,holdfast-agent,agent,$(DAEMON_LAYERS) agent))
 $(eval $(call program,holdfast-engine,engine,$(DAEMON_LAYERS) engine))
-$(eval $(call program,holdfast,cli,base proto conf cli))
+$(eval $(call program,holdfast,cli,base proto io conf group cli))
 $(eval $(call program,holdfast-sim,tests/sim,$(DAEMON_LAYERS) agent engine sim))
 
 # A unit test links its layer and what lies below it: layering holds for the linker as well.
 LAYERS_OF_core/base := base
 LAYERS_OF_proto := base proto
 LAYERS_OF_core/io := base proto io sim
-LAYERS_OF_core/conf := base conf
+LAYERS_OF_core/conf := base proto conf
 LAYERS_OF_core/group := base proto io conf group sim
 LAYERS_OF_core/block := base proto io conf group block sim
-LAYERS_OF_cli := base proto conf cli
+LAYERS_OF_cli := base proto io conf group cli
 UNIT_DIRS := core/base proto core/io core/conf core/group core/block cli
 define unit_test
 $(OUT)/$(1): $(OUT)/obj/$(1).o $(UNIT_HELPER_OBJ) $(call libs_of,$(2))
