@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Control messages of the replication stream as plain C structures: the bodies of HELLO, WELCOME,
- * REFUSE, START, HEARTBEAT and BYE frames. proto/link.proto is their wire form; only proto/pb.c knows
- * protobuf-c.
+ * REFUSE, START, HEARTBEAT and BYE frames. proto/link.proto is their wire form; only proto/pb.c
+ * knows protobuf-c.
  *
- * Structures hold no pointers: packing borrows the structure, unpacking copies everything out of the
- * message. hello and welcome are several KiB: keep them in the connection's state rather than on the
- * stack. Unpacking is bounded (LINK_ARENA_BYTES of a thread-local arena, no heap), so a hostile body
- * costs at most that. No I/O, no allocation, any thread.
+ * Structures hold no pointers: packing borrows the structure, unpacking copies everything out of
+ * the message. hello and welcome are several KiB: keep them in the connection's state rather than
+ * on the stack. Unpacking is bounded (LINK_ARENA_BYTES of a thread-local arena, no heap), so a
+ * hostile body costs at most that. No I/O, no allocation, any thread.
  *
  * Packing takes structures that their owner keeps within the limits below (an own invariant).
  * Unpacking checks all of it: counts, names, lengths, order of the history, and that what every
@@ -24,9 +24,9 @@
 #include "core/base/uuid.h"
 #include "proto/superblock.h"
 
-#define LINK_TEXT_MAX 511u    /* bytes of a text without the terminator */
-#define LINK_SOFTWARE_MAX 63u /* "holdfast 0.1.0" */
-#define LINK_ARENA_BYTES (256u << 10)
+#define LINK_TEXT_MAX	  511u /* bytes of a text without the terminator */
+#define LINK_SOFTWARE_MAX 63u  /* "holdfast 0.1.0" */
+#define LINK_ARENA_BYTES  (256u << 10)
 
 struct link_position {
 	uint64_t epoch;
@@ -41,14 +41,14 @@ struct link_hello {
 	char software[LINK_SOFTWARE_MAX + 1];
 	char node[NODE_NAME_MAX + 1]; /* for messages; the certificate is what counts */
 	char group[GROUP_NAME_MAX + 1];
-	struct uuid group_uuid; /* never all zero */
-	uint64_t epoch;		/* >= 1 */
+	struct uuid group_uuid;	   /* never all zero */
+	uint64_t epoch;		   /* >= 1 */
 	struct link_position head; /* durable */
 	uint64_t oldest_seq;	   /* first seq that the primary's journal still holds */
 	uint64_t wall_time_ns;
 	uint64_t session;
 	uint32_t history_count, volume_count;
-	struct history_entry history[HISTORY_MAX]; /* epochs and first seqs grow */
+	struct history_entry history[HISTORY_MAX];	     /* epochs and first seqs grow */
 	struct superblock_volume volumes[GROUP_VOLUMES_MAX]; /* ids and names differ */
 };
 
@@ -110,7 +110,7 @@ struct link_bye {
 	char text[LINK_TEXT_MAX + 1];
 };
 
-enum link_condition { /* positive results of unpacking */
+enum link_condition {	   /* positive results of unpacking */
 	LINK_E_SYNTAX = 1, /* not a message of this kind */
 	LINK_E_LIMIT,	   /* too many entries, too long, or more than LINK_ARENA_BYTES to hold */
 	LINK_E_MISSING,	   /* a field that every version sends is absent */

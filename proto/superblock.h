@@ -3,8 +3,8 @@
  * The superblock: who a group directory belongs to, what it holds, and where replay starts.
  *
  * Two slots of SUPERBLOCK_SLOT_BYTES in one file; the valid slot with the higher generation rules;
- * writes alternate, so a torn write leaves the older one. Everything in it changes together or not at
- * all. Pure codec: no I/O, any thread.
+ * writes alternate, so a torn write leaves the older one. Everything in it changes together or not
+ * at all. Pure codec: no I/O, any thread.
  */
 #ifndef HOLDFAST_PROTO_SUPERBLOCK_H
 #define HOLDFAST_PROTO_SUPERBLOCK_H
@@ -14,29 +14,35 @@
 #include <stdint.h>
 
 #include "core/base/uuid.h"
+#include "proto/segment.h"
 
-#define SUPERBLOCK_MAGIC 0x42534648u /* "HFSB" */
-#define SUPERBLOCK_VERSION 1u
+#define SUPERBLOCK_MAGIC      0x42534648u /* "HFSB" */
+#define SUPERBLOCK_VERSION    1u
 #define SUPERBLOCK_SLOT_BYTES 32768u
 #define SUPERBLOCK_FILE_BYTES (2u * SUPERBLOCK_SLOT_BYTES)
-#define GROUP_NAME_MAX 63u    /* bytes without the terminator: [A-Za-z0-9._-], not starting with . or - */
-#define VOLUME_NAME_MAX 63u
-#define NODE_NAME_MAX 127u    /* an identity (SAN) */
+#define GROUP_NAME_MAX                                                                             \
+	63u /* bytes without the terminator: [A-Za-z0-9._-], not starting with . or - */
+#define VOLUME_NAME_MAX	  63u
+#define NODE_NAME_MAX	  127u /* an identity (SAN) */
 #define GROUP_VOLUMES_MAX 128u
-#define GROUP_PEERS_MAX 8u
-#define HISTORY_MAX 128u
+#define GROUP_PEERS_MAX	  8u
+#define HISTORY_MAX	  128u
 
 enum group_role {
 	GROUP_PRIMARY = 1, /* the agent may serve it */
 	GROUP_STANDBY = 2, /* the engine receives into it */
-	GROUP_FENCED = 3,  /* was primary, learned of a higher epoch: nobody serves, nothing is discarded */
+	GROUP_FENCED =
+		3, /* was primary, learned of a higher epoch: nobody serves, nothing is discarded */
 };
 
 enum superblock_flags {
-	SUPERBLOCK_CLEAN = 1u << 0,	 /* stopped cleanly: volumes current at head_seq, journal ends there */
+	SUPERBLOCK_CLEAN =
+		1u << 0, /* stopped cleanly: volumes current at head_seq, journal ends there */
 	SUPERBLOCK_EVER_CONSISTENT = 1u << 1, /* standby: was consistent at least once */
-	SUPERBLOCK_SYNCING = 1u << 2,	 /* standby: volumes are being copied, consistent past sync_end_seq */
-	SUPERBLOCK_PROMOTING = 1u << 3,	 /* promote began: a position is chosen, the epoch not yet raised */
+	SUPERBLOCK_SYNCING =
+		1u << 2, /* standby: volumes are being copied, consistent past sync_end_seq */
+	SUPERBLOCK_PROMOTING =
+		1u << 3, /* promote began: a position is chosen, the epoch not yet raised */
 };
 
 struct history_entry {
@@ -54,34 +60,37 @@ struct superblock_volume {
 /* Primary: what it must remember of a standby across restarts. */
 struct superblock_peer {
 	char node[NODE_NAME_MAX + 1];
-	uint64_t durable_seq;	  /* last acknowledged; segments up to here may be recycled */
-	uint64_t released_seq;	  /* segments up to here went into its dirty map; 0 = none: journal serves it */
-	bool needs_sync;	  /* its dirty map (file dirty.NODE) is in force */
+	uint64_t durable_seq;  /* last acknowledged; segments up to here may be recycled */
+	uint64_t released_seq; /* segments up to here went into its dirty map; 0 = none: journal
+				  serves it */
+	bool needs_sync;       /* its dirty map (file dirty.NODE) is in force */
 };
 
 struct superblock {
 	uint64_t generation;
+	uint64_t features_compat; /* kept as read: features that older programs may ignore */
 	struct uuid group;	  /* all zero on a standby that has not met its primary yet */
 	char name[GROUP_NAME_MAX + 1];
-	uint8_t role;		  /* enum group_role */
-	uint32_t flags;		  /* enum superblock_flags */
+	uint8_t role;	/* enum group_role */
+	uint32_t flags; /* enum superblock_flags */
 	uint64_t epoch;
 	uint64_t fenced_by_epoch; /* FENCED: the epoch that rules elsewhere */
 	char fenced_by[NODE_NAME_MAX + 1];
 	/* journal geometry */
-	uint64_t slot_bytes;	  /* size of one journal file */
-	uint32_t slots;		  /* how many, file names journal/00000000 .. */
+	uint64_t slot_bytes; /* size of one journal file */
+	uint32_t slots;	     /* how many, file names journal/00000000 .. */
 	/* where replay starts: everything up to applied_seq is on the volumes, durably */
 	uint64_t applied_seq;
-	uint64_t applied_bytes;	  /* bytes_end at applied_seq */
-	uint64_t applied_chain;	  /* chain value that segment applied_seq + 1 carries */
-	uint32_t applied_slot;	  /* journal file and offset of the segment with applied_seq + 1 */
+	uint64_t applied_bytes; /* bytes_end at applied_seq */
+	uint64_t applied_chain; /* chain value that segment applied_seq + 1 carries */
+	uint32_t applied_slot;	/* journal file and offset of the segment with applied_seq + 1 */
 	uint64_t applied_off;
 	/* the journal is known to be whole up to here (clean stop, acknowledged to a peer) */
 	uint64_t durable_seq;
 	/* standby */
-	uint64_t sync_end_seq;	  /* SYNCING: consistent once applied beyond; UINT64_MAX while unknown */
-	uint64_t heard_head_seq;  /* the primary's head as last heard, and when (wall clock) */
+	uint64_t sync_end_seq; /* SYNCING: consistent once applied beyond; UINT64_MAX while unknown
+				*/
+	uint64_t heard_head_seq; /* the primary's head as last heard, and when (wall clock) */
 	uint64_t heard_head_bytes;
 	uint64_t heard_time_ns;
 	uint64_t promoted_time_ns; /* when this node last became primary */
@@ -98,15 +107,25 @@ enum superblock_condition {
 };
 const char *superblock_condition_text(int condition);
 
+/* Whether the content is possible: what decode accepts and encode insists on. */
+bool superblock_valid(const struct superblock *sb);
 /* `out` has SUPERBLOCK_SLOT_BYTES. */
 void superblock_encode(const struct superblock *sb, uint8_t *out);
 /* One slot. 0 or SUPERBLOCK_E_*. */
 int superblock_decode(const uint8_t *slot, struct superblock *ret_sb);
-/* Both slots of the file: the newest valid one, and its index. A slot with a right checksum and an unknown
- * version is an error even when the other one is readable: never run an old program over a newer one's
- * state. */
+/* Both slots of the file: the newest valid one, and its index. A slot with a right checksum and an
+ * unknown version is an error even when the other one is readable: never run an old program over a
+ * newer one's state. */
 int superblock_choose(const uint8_t *file, struct superblock *ret_sb, unsigned *ret_slot);
-/* The group's name rule above. */
+/* The group's name rule above; volumes follow the same. */
 bool group_name_valid(const char *name);
+bool volume_name_valid(const char *name);
+/* 1..NODE_NAME_MAX printable ASCII bytes without space, quote or backslash. It may hold '/' (a
+ * URI). */
+bool node_name_valid(const char *name);
+/* At most HISTORY_MAX entries, epochs >= 1 and growing, first seqs >= 1 and not shrinking. */
+bool history_valid(const struct history_entry *history, uint32_t count);
+/* No two of `count` volumes share an id, a uuid or a name. */
+bool volumes_distinct(const struct superblock_volume *volumes, uint32_t count);
 
 #endif
