@@ -2,9 +2,9 @@
 /*
  * The configuration of one host: holdfast.conf, read by both daemons and the command.
  *
- * libconfuse's brace syntax; sizes and durations carry units (4GiB, 250ms). Loading checks everything
- * that can be checked without touching devices or the network; errors name file, line, reason, remedy.
- * Immutable after loading; any thread may read it.
+ * libconfuse's brace syntax; sizes and durations carry units (4GiB, 250ms). Loading checks
+ * everything that can be checked without touching devices or the network; errors name file, line,
+ * reason, remedy. Immutable after loading; any thread may read it.
  */
 #ifndef HOLDFAST_CORE_CONF_CONF_H
 #define HOLDFAST_CORE_CONF_CONF_H
@@ -35,20 +35,22 @@ struct conf_peer {
 	char *node;    /* the identity (SAN) its certificate carries */
 	char *address; /* host:port of its engine */
 	enum conf_peer_role role;
-	uint64_t window_bytes; /* segment bytes sent and not yet acknowledged durable */
+	uint64_t window_bytes;	  /* segment bytes sent and not yet acknowledged durable */
 	uint64_t sync_rate_bytes; /* per second of initial copy and resync; 0 = no limit */
 };
 
 struct conf_group {
 	char *name;
 	enum conf_cache cache;
-	uint64_t journal_size_bytes;	  /* whole; a multiple of journal_file_bytes */
-	uint64_t journal_file_bytes;	  /* one file of it */
-	uint64_t journal_retention_ns;	  /* segments no follower needs are kept this long when space allows; 0 = as space allows */
-	uint64_t memory_bytes;		  /* write set and segment buffers */
+	uint64_t journal_size_bytes;   /* whole; a multiple of journal_file_bytes */
+	uint64_t journal_file_bytes;   /* one file of it */
+	uint64_t journal_retention_ns; /* segments no follower needs are kept this long when space
+					  allows; 0 = as space allows */
+	uint64_t memory_bytes;	       /* write set and segment buffers */
 	uint64_t checkpoint_interval_ns;
-	uint64_t flush_interval_ns;	  /* writeback: the journal is made durable at least this often */
-	uint64_t settle_timeout_ns;	  /* at start: how long peers are asked for a higher epoch before serving */
+	uint64_t flush_interval_ns; /* writeback: the journal is made durable at least this often */
+	uint64_t settle_timeout_ns; /* at start: how long peers are asked for a higher epoch before
+				       serving */
 	uint64_t heartbeat_interval_ns, peer_timeout_ns;
 	uint64_t rpo_objective_ns, rto_objective_ns; /* 0 = none; shown and exported */
 	struct conf_volume *volumes;
@@ -69,9 +71,10 @@ struct conf {
 		char *ca, *cert, *key, *crl; /* crl may be NULL */
 	} tls;
 	struct {
-		char *nbd_listen;     /* NULL: unix sockets only */
-		bool nbd_tls_required; /* default true; false is refused unless nbd_listen is a loopback address */
-		char *metrics_listen; /* NULL: unix control socket only */
+		char *nbd_listen;      /* NULL: unix sockets only */
+		bool nbd_tls_required; /* default true; false is refused unless nbd_listen is a
+					  loopback address */
+		char *metrics_listen;  /* NULL: unix control socket only */
 		unsigned nbd_connections_max;
 	} agent;
 	struct {
@@ -82,7 +85,8 @@ struct conf {
 	unsigned group_count;
 };
 
-/* 0, or a negative errno with "FILE:LINE: reason; remedy" in `error` (several lines if there are several). */
+/* 0, or a negative errno with "FILE:LINE: reason; remedy" in `error` (several lines if there are
+ * several). */
 int conf_load(const char *file, struct conf **ret_conf, char *error, size_t error_max);
 struct conf *conf_free(struct conf *conf);
 const struct conf_group *conf_group(const struct conf *conf, const char *name);

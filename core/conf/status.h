@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The state of a group as people and programs see it: filled on the group's loop, then plain values
- * that any thread may render: JSON (control API, `-o json`), Prometheus text (/metrics), tables (cli).
+ * that any thread may render: JSON (control API, `-o json`), Prometheus text (/metrics), tables
+ * (cli).
  */
 #ifndef HOLDFAST_CORE_CONF_STATUS_H
 #define HOLDFAST_CORE_CONF_STATUS_H
@@ -9,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STATUS_TEXT_MAX 256u
-#define STATUS_PEERS_MAX 8u
+#define STATUS_TEXT_MAX	   256u
+#define STATUS_PEERS_MAX   8u
 #define STATUS_VOLUMES_MAX 128u
 
 struct status_lag { /* how far behind: RPO as writes, bytes, time */
@@ -35,8 +36,8 @@ struct status_peer { /* a standby as its primary sees it */
 	struct status_lag lag;
 	struct status_sync sync;
 	uint64_t sent_bytes, sent_segments, reconnects;
-	uint64_t heard_ns_ago; /* UINT64_MAX = never */
-	bool needs_sync;       /* the journal no longer serves it */
+	uint64_t heard_ns_ago;	     /* UINT64_MAX = never */
+	bool needs_sync;	     /* the journal no longer serves it */
 	char error[STATUS_TEXT_MAX]; /* last failure, "" when none */
 };
 
@@ -51,8 +52,9 @@ struct status_group {
 	char name[64];
 	char uuid[40];
 	char node[128];
-	char role[16];	 /* primary, standby, fenced */
-	char state[32];	 /* primary: starting, settling, serving, stopping, stopped, failed; standby: waiting, receiving, syncing, promoting, failed */
+	char role[16];	/* primary, standby, fenced */
+	char state[32]; /* primary: starting, settling, serving, stopping, stopped, failed; standby:
+			   waiting, receiving, syncing, promoting, failed */
 	char detail[STATUS_TEXT_MAX]; /* why, when the state is not the good one */
 	uint64_t epoch, fenced_by_epoch;
 	char fenced_by[128];
@@ -67,11 +69,11 @@ struct status_group {
 	uint64_t write_set_bytes, write_set_max_bytes;
 	/* standby only */
 	bool consistent, syncing, ever_consistent, connected;
-	char source[128];	 /* the primary it follows, as last met */
+	char source[128];			     /* the primary it follows, as last met */
 	uint64_t source_head_seq, source_head_bytes; /* as last heard */
-	uint64_t heard_ns_ago;	 /* since anything was heard; UINT64_MAX = never */
-	uint64_t heard_time_ns;	 /* wall clock of that */
-	struct status_lag lag;	 /* standby's own view */
+	uint64_t heard_ns_ago;	/* since anything was heard; UINT64_MAX = never */
+	uint64_t heard_time_ns; /* wall clock of that */
+	struct status_lag lag;	/* standby's own view */
 	struct status_sync sync;
 	uint64_t received_bytes, received_segments, rejected_epoch, rejected_corrupt;
 	uint64_t rpo_objective_ns, rto_objective_ns;
