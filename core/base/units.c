@@ -121,22 +121,27 @@ const char *units_format_duration_exact(uint64_t ns, char text[UNITS_TEXT_BYTES]
 	return format_exact(ns, duration_units, array_len(duration_units), text);
 }
 
-/* Three digits of value / factor, rounded down: a copy at 99.96 per cent of a TiB is not done. */
+/* `scale` times rest / factor, rounded down. 128 bits: rest may be close to 2^60. */
+static unsigned fraction(uint64_t rest, uint64_t factor, unsigned scale)
+{
+	return (unsigned)((unsigned __int128)rest * scale / factor);
+}
+
+/* About three digits of value / factor, rounded down: what is nearly done is not done. */
 static const char *format_three(uint64_t value, const struct unit *unit,
 				char text[UNITS_TEXT_BYTES])
 {
 	uint64_t whole = value / unit->factor;
 	uint64_t rest = value % unit->factor;
 
-	if (unit->factor == 1 || whole >= 100) {
+	if (unit->factor == 1 || whole >= 100)
 		(void)snprintf(text, UNITS_TEXT_BYTES, "%" PRIu64 " %s", whole, unit->name);
-	} else if (whole >= 10) {
+	else if (whole >= 10)
 		(void)snprintf(text, UNITS_TEXT_BYTES, "%" PRIu64 ".%u %s", whole,
-			       (unsigned)((double)rest * 10 / (double)unit->factor), unit->name);
-	} else {
+			       fraction(rest, unit->factor, 10), unit->name);
+	else
 		(void)snprintf(text, UNITS_TEXT_BYTES, "%" PRIu64 ".%02u %s", whole,
-			       (unsigned)((double)rest * 100 / (double)unit->factor), unit->name);
-	}
+			       fraction(rest, unit->factor, 100), unit->name);
 	return text;
 }
 
