@@ -3,9 +3,9 @@
  * What a block front end (NBD server; later ublk, kernel NBD) needs of whatever it serves (an
  * agent's volume; later an engine's view): one small table of asynchronous requests.
  *
- * Owner: all calls and callbacks happen on the export's loop thread. A front end validates a request
- * (range, alignment, flags against the export's limits) before it submits it; an export may assert
- * what was validated.
+ * Owner: all calls and callbacks happen on the export's loop thread. A front end validates a
+ * request (range, alignment, flags against the export's limits) before it submits it; an export may
+ * assert what was validated.
  */
 #ifndef HOLDFAST_CORE_BLOCK_EXPORT_H
 #define HOLDFAST_CORE_BLOCK_EXPORT_H
@@ -36,9 +36,9 @@ enum export_flags {
 };
 
 /*
- * One request in flight. The front end owns the memory; from submit() until done() it and the buffer
- * belong to the export. `res` is 0 (for MAP the run's length) or a negative errno.
- * `link` and `priv` are the export's while the request is in flight.
+ * One request in flight. The front end owns the memory; from submit() until done() it and the
+ * buffer belong to the export. `res` is 0 (for MAP the run's length) or a negative errno. `link`
+ * and `priv` are the export's while the request is in flight.
  */
 struct export_request {
 	void (*done)(struct export_request *request, int64_t res);
@@ -54,23 +54,24 @@ struct export_request {
 
 struct export_limits {
 	uint64_t size_bytes;
-	uint32_t block_min_bytes;	/* offsets and lengths are multiples of it */
+	uint32_t block_min_bytes; /* offsets and lengths are multiples of it */
 	uint32_t block_preferred_bytes;
-	uint32_t request_max_bytes;	/* of READ and WRITE */
+	uint32_t request_max_bytes; /* of READ and WRITE */
 	bool read_only;
-	bool volatile_cache;		/* false: writes are durable when done, FLUSH is free */
-	bool fast_zero;			/* WRITE_ZEROES with EXPORT_FAST_ZERO is really fast */
+	bool volatile_cache; /* false: writes are durable when done, FLUSH is free */
+	bool fast_zero;	     /* WRITE_ZEROES with EXPORT_FAST_ZERO is really fast */
 };
 
 struct export_ops {
 	/* Completion is never from inside the call. */
 	void (*submit)(struct export *export, struct export_request *request);
 	/* A front end attaches before its first request and detaches after its last completed. */
-	int (*attach)(struct export *export);	  /* 0, or -ESHUTDOWN while it is being stopped */
+	int (*attach)(struct export *export); /* 0, or -ESHUTDOWN while it is being stopped */
 	void (*detach)(struct export *export);
 };
 
-struct export {
+struct export
+{
 	const struct export_ops *ops;
 	const char *name;	 /* as clients ask for it, UTF-8, <= 255 bytes */
 	const char *description; /* may be NULL */
