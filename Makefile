@@ -301,7 +301,8 @@ bench: programs ## measure against qemu-nbd and nbdkit
 	$(Q)HOLDFAST_BUILD=$(abspath $(OUT)) bench/run
 demo: deps ## two sites on this machine: replicate, kill the primary, promote, verify
 	+$(Q)$(MAKE) programs
-	$(Q)HOLDFAST_BUILD=$(abspath $(OUT)) HOLDFAST_SOURCE=$(CURDIR) tests/demo/demo.sh
+	$(Q)HOLDFAST_BUILD=$(abspath $(OUT)) HOLDFAST_SOURCE=$(CURDIR) \
+		PATH=/usr/bin:/bin:$$PATH tests/demo/demo.sh
 
 .PHONY: lint layering tidy headers format format-check cppcheck shellcheck
 lint: layering tidy headers format-check cppcheck shellcheck ## every static check
@@ -362,5 +363,6 @@ clean: ## remove what was built
 	$(Q)rm -rf $(OUT)
 help: ## this list
 	@sed -n 's/^\([a-z][a-z -]*\):.*## /\1|/p' Makefile | \
-		while IFS='|' read -r target text; do printf '  %-24s %s\n' "$$target" "$$text"; done
+		while IFS='|' read -r target text; do \
+			printf '  %-24s %s\n' "$$target" "$$text"; done
 	@echo; echo '  Variables: FLAVOUR=release|asan|tsan  BUILD=dir  V=1'

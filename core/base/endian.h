@@ -82,7 +82,7 @@ static inline void le16_set(struct le16 *field, uint16_t value)
 
 static inline struct le16 le16_of(uint16_t value)
 {
-	struct le16 field;
+	struct le16 field = { { 0 } };
 
 	le16_put(field.bytes, value);
 	return field;
@@ -115,7 +115,7 @@ static inline void le32_set(struct le32 *field, uint32_t value)
 
 static inline struct le32 le32_of(uint32_t value)
 {
-	struct le32 field;
+	struct le32 field = { { 0 } };
 
 	le32_put(field.bytes, value);
 	return field;
@@ -148,7 +148,7 @@ static inline void le64_set(struct le64 *field, uint64_t value)
 
 static inline struct le64 le64_of(uint64_t value)
 {
-	struct le64 field;
+	struct le64 field = { { 0 } };
 
 	le64_put(field.bytes, value);
 	return field;
@@ -181,7 +181,7 @@ static inline void be16_set(struct be16 *field, uint16_t value)
 
 static inline struct be16 be16_of(uint16_t value)
 {
-	struct be16 field;
+	struct be16 field = { { 0 } };
 
 	be16_put(field.bytes, value);
 	return field;
@@ -214,7 +214,7 @@ static inline void be32_set(struct be32 *field, uint32_t value)
 
 static inline struct be32 be32_of(uint32_t value)
 {
-	struct be32 field;
+	struct be32 field = { { 0 } };
 
 	be32_put(field.bytes, value);
 	return field;
@@ -247,7 +247,7 @@ static inline void be64_set(struct be64 *field, uint64_t value)
 
 static inline struct be64 be64_of(uint64_t value)
 {
-	struct be64 field;
+	struct be64 field = { { 0 } };
 
 	be64_put(field.bytes, value);
 	return field;
