@@ -31,7 +31,7 @@ struct wcursor {
 
 static inline struct rcursor rcursor_of(const void *bytes, size_t length_bytes)
 {
-	return (struct rcursor){.pos = bytes, .left_bytes = length_bytes, .failed = false};
+	return (struct rcursor){ .pos = bytes, .left_bytes = length_bytes, .failed = false };
 }
 
 /* Whether every read so far was within the bytes. */
@@ -163,7 +163,7 @@ static inline uint64_t rcursor_be64(struct rcursor *cursor)
 
 static inline struct wcursor wcursor_of(void *bytes, size_t length_bytes)
 {
-	return (struct wcursor){.pos = bytes, .left_bytes = length_bytes, .failed = false};
+	return (struct wcursor){ .pos = bytes, .left_bytes = length_bytes, .failed = false };
 }
 
 /* Whether everything written so far had room. */

@@ -15,7 +15,7 @@ void extmap_init(struct extmap *map, struct extmap_node *nodes, size_t node_coun
 {
 	size_t i;
 
-	*map = (struct extmap){.free_count = node_count};
+	*map = (struct extmap){ .free_count = node_count };
 	prng_seed(&map->prng, seed);
 	for (i = node_count; i > 0; i--) {
 		nodes[i - 1].right = map->free_first;
@@ -31,7 +31,7 @@ static struct extmap_node *node_get(struct extmap *map)
 	map->free_first = node->right;
 	map->free_count--;
 	map->count++;
-	*node = (struct extmap_node){.priority = prng_next(&map->prng)};
+	*node = (struct extmap_node){ .priority = prng_next(&map->prng) };
 	return node;
 }
 
@@ -239,7 +239,7 @@ struct extmap_piece extmap_piece_at(const struct extmap *map, uint64_t offset_by
 				    uint64_t end_bytes)
 {
 	const struct extmap_node *node = node_from(map, offset_bytes);
-	struct extmap_piece piece = {.offset_bytes = offset_bytes};
+	struct extmap_piece piece = { .offset_bytes = offset_bytes };
 
 	must(offset_bytes < end_bytes);
 	if (!node || node->offset_bytes >= end_bytes) {

@@ -15,9 +15,9 @@
 #include "core/base/timefmt.h"
 #include "core/base/units.h"
 
-static const char *const level_names[] = {"error", "warning", "info", "debug"};
+static const char *const level_names[] = { "error", "warning", "info", "debug" };
 /* syslog's numbers, as the journal reads them in front of a line. */
-static const char *const level_prefixes[] = {"<3>", "<4>", "<6>", "<7>"};
+static const char *const level_prefixes[] = { "<3>", "<4>", "<6>", "<7>" };
 
 static _Atomic int level_max = LOG_LEVEL_INFO;
 static log_sink_fn sink;

@@ -58,7 +58,7 @@ void pool_init(struct pool *pool, void *memory, size_t object_bytes, size_t capa
 void pool_deinit(struct pool *pool)
 {
 	ASAN_UNPOISON_MEMORY_REGION(pool->memory, pool->object_bytes * pool->capacity);
-	*pool = (struct pool){0};
+	*pool = (struct pool){ 0 };
 }
 
 void *pool_get(struct pool *pool)

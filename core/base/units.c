@@ -15,19 +15,19 @@ struct unit {
 
 /* Ascending, so that formatting can walk from the largest down. */
 static const struct unit size_units[] = {
-	{"B", 1},
-	{"KiB", KIB},
-	{"MiB", MIB},
-	{"GiB", GIB},
-	{"TiB", TIB},
-	{"PiB", UINT64_C(1) << 50},
-	{"EiB", UINT64_C(1) << 60},
+	{ "B", 1 },
+	{ "KiB", KIB },
+	{ "MiB", MIB },
+	{ "GiB", GIB },
+	{ "TiB", TIB },
+	{ "PiB", UINT64_C(1) << 50 },
+	{ "EiB", UINT64_C(1) << 60 },
 };
 
 static const struct unit duration_units[] = {
-	{"ns", 1},	   {"us", NS_PER_US},	 {"ms", NS_PER_MS},
-	{"s", NS_PER_S},   {"m", NS_PER_MINUTE}, {"h", NS_PER_HOUR},
-	{"d", NS_PER_DAY},
+	{ "ns", 1 },	     { "us", NS_PER_US },    { "ms", NS_PER_MS },
+	{ "s", NS_PER_S },   { "m", NS_PER_MINUTE }, { "h", NS_PER_HOUR },
+	{ "d", NS_PER_DAY },
 };
 
 /* Reads digits; *ret_rest is what follows them. */

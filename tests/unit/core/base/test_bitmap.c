@@ -39,7 +39,7 @@ static void compare(const struct bitmap *bitmap, const bool *model, struct prng 
 
 UNIT(against_a_model)
 {
-	static const uint64_t sizes[] = {1, 63, 64, 65, 127, 128, 129, BITS_MAX};
+	static const uint64_t sizes[] = { 1, 63, 64, 65, 127, 128, 129, BITS_MAX };
 	uint64_t words[(BITS_MAX + 63) / 64];
 	struct bitmap bitmap;
 	struct prng prng;
@@ -48,7 +48,7 @@ UNIT(against_a_model)
 
 	prng_seed(&prng, 1);
 	for (s = 0; s < array_len(sizes); s++) {
-		bool model[BITS_MAX] = {0};
+		bool model[BITS_MAX] = { 0 };
 
 		bitmap_init(&bitmap, words, sizes[s]);
 		for (step = 0; step < 2000; step++) {

@@ -38,9 +38,9 @@ UNIT(writes_and_reads_back)
 
 UNIT(a_read_beyond_the_end_fails_for_good)
 {
-	const uint8_t bytes[5] = {1, 2, 3, 4, 5};
+	const uint8_t bytes[5] = { 1, 2, 3, 4, 5 };
 	struct rcursor in = rcursor_of(bytes, sizeof(bytes));
-	uint8_t copy[2] = {9, 9};
+	uint8_t copy[2] = { 9, 9 };
 
 	assert_int_equal(rcursor_le32(&in), 0x04030201);
 	assert_int_equal(rcursor_le16(&in), 0);
@@ -56,7 +56,7 @@ UNIT(a_read_beyond_the_end_fails_for_good)
 
 UNIT(a_huge_length_does_not_wrap)
 {
-	const uint8_t bytes[4] = {0};
+	const uint8_t bytes[4] = { 0 };
 	struct rcursor in = rcursor_of(bytes, sizeof(bytes));
 
 	rcursor_skip(&in, 1);
@@ -66,7 +66,7 @@ UNIT(a_huge_length_does_not_wrap)
 
 UNIT(reserved_bytes_must_be_zero)
 {
-	const uint8_t bytes[4] = {0, 0, 1, 0};
+	const uint8_t bytes[4] = { 0, 0, 1, 0 };
 	struct rcursor in = rcursor_of(bytes, sizeof(bytes));
 
 	rcursor_zeroes(&in, 2);
@@ -77,7 +77,7 @@ UNIT(reserved_bytes_must_be_zero)
 
 UNIT(a_sub_cursor_ends_where_it_should)
 {
-	const uint8_t bytes[4] = {1, 2, 3, 4};
+	const uint8_t bytes[4] = { 1, 2, 3, 4 };
 	struct rcursor in = rcursor_of(bytes, sizeof(bytes));
 	struct rcursor sub = rcursor_sub(&in, 2);
 	struct rcursor none;

@@ -2,7 +2,7 @@
 #include "core/base/endian.h"
 #include "tests/unit/unit.h"
 
-static const uint8_t ascending[9] = {0xff, 1, 2, 3, 4, 5, 6, 7, 8};
+static const uint8_t ascending[9] = { 0xff, 1, 2, 3, 4, 5, 6, 7, 8 };
 
 /* From an odd address on purpose. */
 UNIT(loads)
@@ -19,7 +19,7 @@ UNIT(loads)
 
 UNIT(stores)
 {
-	uint8_t bytes[9] = {0};
+	uint8_t bytes[9] = { 0 };
 
 	le64_put(bytes + 1, UINT64_C(0x0807060504030201));
 	assert_memory_equal(bytes + 1, ascending + 1, 8);

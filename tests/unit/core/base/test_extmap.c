@@ -18,7 +18,7 @@ static char owners[OWNERS];
 static void insert(struct extmap *map, uint64_t offset, uint64_t length, unsigned owner,
 		   uint64_t seq, uint64_t data_offset)
 {
-	struct extmap_value value = {&owners[owner], seq, data_offset};
+	struct extmap_value value = { &owners[owner], seq, data_offset };
 
 	assert_int_equal(extmap_insert(map, offset, length, &value), 0);
 	extmap_check(map);
@@ -112,7 +112,7 @@ UNIT(remove_only_what_belongs)
 UNIT(full_changes_nothing)
 {
 	struct extmap_node nodes[4];
-	struct extmap_value value = {&owners[1], 9, 0};
+	struct extmap_value value = { &owners[1], 9, 0 };
 	struct extmap map;
 
 	extmap_init(&map, nodes, 4, 1);
@@ -196,8 +196,8 @@ static void model_insert(struct model_byte *model, uint64_t offset, uint64_t len
 	uint64_t i;
 
 	for (i = 0; i < length; i++)
-		model[offset + i] =
-			(struct model_byte){value->owner, value->seq, value->data_offset_bytes + i};
+		model[offset + i] = (struct model_byte){ value->owner, value->seq,
+							 value->data_offset_bytes + i };
 }
 
 static void model_remove(struct model_byte *model, uint64_t offset, uint64_t length,
@@ -207,7 +207,7 @@ static void model_remove(struct model_byte *model, uint64_t offset, uint64_t len
 
 	for (i = offset; i < offset + length; i++) {
 		if ((!owner || model[i].owner == owner) && model[i].seq <= seq_max)
-			model[i] = (struct model_byte){0};
+			model[i] = (struct model_byte){ 0 };
 	}
 }
 
@@ -215,7 +215,7 @@ static void model_remove(struct model_byte *model, uint64_t offset, uint64_t len
 static void stress(uint64_t seed, size_t node_count, int steps, unsigned *ret_full)
 {
 	struct extmap_node *nodes = calloc(node_count, sizeof(*nodes));
-	struct model_byte model[SPACE] = {0};
+	struct model_byte model[SPACE] = { 0 };
 	struct extmap map;
 	struct prng prng;
 	int step;
@@ -230,8 +230,8 @@ static void stress(uint64_t seed, size_t node_count, int steps, unsigned *ret_fu
 		uint64_t seq_max = prng_chance(&prng, 1, 2) ? UINT64_MAX : (uint64_t)step - 20;
 
 		if (prng_chance(&prng, 2, 3)) {
-			struct extmap_value value = {owner, (uint64_t)step,
-						     prng_below(&prng, 1u << 20)};
+			struct extmap_value value = { owner, (uint64_t)step,
+						      prng_below(&prng, 1u << 20) };
 
 			if (extmap_insert(&map, offset, length, &value) == 0) {
 				model_insert(model, offset, length, &value);
@@ -296,7 +296,7 @@ UNIT(sequential_inserts_stay_shallow)
 	assert_non_null(nodes);
 	extmap_init(&map, nodes, count + 2, 1);
 	for (i = 0; i < count; i++) {
-		struct extmap_value value = {&owners[0], i + 1, 0};
+		struct extmap_value value = { &owners[0], i + 1, 0 };
 
 		assert_int_equal(extmap_insert(&map, i * 8, 4, &value), 0);
 	}

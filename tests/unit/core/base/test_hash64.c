@@ -11,7 +11,7 @@ UNIT(known_values)
 
 UNIT(seed_and_every_byte_count)
 {
-	uint8_t bytes[256] = {0};
+	uint8_t bytes[256] = { 0 };
 	uint64_t plain = hash64(0, bytes, sizeof(bytes));
 	size_t i;
 

@@ -28,9 +28,9 @@ static void expect(const struct list *head, const int *numbers, size_t count)
 
 UNIT(push_and_pop)
 {
-	struct item a = {.number = 1};
-	struct item b = {.number = 2};
-	struct item c = {.number = 3};
+	struct item a = { .number = 1 };
+	struct item b = { .number = 2 };
+	struct item c = { .number = 3 };
 	struct list head;
 
 	list_init(&head);
@@ -43,7 +43,7 @@ UNIT(push_and_pop)
 	list_push_back(&head, &b.link);
 	list_push_back(&head, &c.link);
 	list_push_front(&head, &a.link);
-	expect(&head, (int[]){1, 2, 3}, 3);
+	expect(&head, (int[]){ 1, 2, 3 }, 3);
 	assert_ptr_equal(list_first_as(&head, struct item, link), &a);
 	assert_ptr_equal(list_last(&head), &c.link);
 	assert_ptr_equal(list_next(&head, &a.link), &b.link);
@@ -51,14 +51,14 @@ UNIT(push_and_pop)
 
 	assert_ptr_equal(list_pop_front_as(&head, struct item, link), &a);
 	assert_false(list_linked(&a.link));
-	expect(&head, (int[]){2, 3}, 2);
+	expect(&head, (int[]){ 2, 3 }, 2);
 	list_push_back(&head, &a.link);
-	expect(&head, (int[]){2, 3, 1}, 3);
+	expect(&head, (int[]){ 2, 3, 1 }, 3);
 }
 
 UNIT(remove_while_walking)
 {
-	struct item items[6] = {0};
+	struct item items[6] = { 0 };
 	struct list head = LIST_INIT(head);
 	struct list *pos;
 	struct list *after;
@@ -74,15 +74,17 @@ UNIT(remove_while_walking)
 		if (container_of(pos, struct item, link)->number % 2 == 0)
 			list_remove(pos);
 	}
-	expect(&head, (int[]){1, 3, 5}, 3);
+	expect(&head, (int[]){ 1, 3, 5 }, 3);
 	list_insert_before(&items[3].link, &items[2].link);
 	list_insert_after(&items[5].link, &items[0].link);
-	expect(&head, (int[]){1, 2, 3, 5, 0}, 5);
+	expect(&head, (int[]){ 1, 2, 3, 5, 0 }, 5);
 }
 
 UNIT(splice)
 {
-	struct item items[4] = {{.number = 0}, {.number = 1}, {.number = 2}, {.number = 3}};
+	struct item items[4] = {
+		{ .number = 0 }, { .number = 1 }, { .number = 2 }, { .number = 3 }
+	};
 	struct list a;
 	struct list b;
 
@@ -93,12 +95,12 @@ UNIT(splice)
 	list_push_back(&b, &items[0].link);
 	list_push_back(&b, &items[1].link);
 	list_splice_back(&a, &b);
-	expect(&a, (int[]){0, 1}, 2);
+	expect(&a, (int[]){ 0, 1 }, 2);
 	expect(&b, NULL, 0);
 	list_push_back(&b, &items[2].link);
 	list_push_back(&b, &items[3].link);
 	list_splice_back(&a, &b);
-	expect(&a, (int[]){0, 1, 2, 3}, 4);
+	expect(&a, (int[]){ 0, 1, 2, 3 }, 4);
 	assert_true(list_empty(&b));
 }
 

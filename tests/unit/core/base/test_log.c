@@ -33,7 +33,7 @@ static int reset(void **state)
 
 UNIT(lines)
 {
-	struct heard heard = {0};
+	struct heard heard = { 0 };
 
 	log_set_sink(hear, &heard);
 	errno = ENOENT;
@@ -49,7 +49,7 @@ UNIT(lines)
 
 UNIT(levels)
 {
-	struct heard heard = {0};
+	struct heard heard = { 0 };
 	enum log_level level = LOG_LEVEL_INFO;
 	int evaluated = 0;
 
@@ -71,7 +71,7 @@ UNIT(levels)
 
 UNIT(nobody_forges_a_line)
 {
-	struct heard heard = {0};
+	struct heard heard = { 0 };
 
 	log_set_sink(hear, &heard);
 	log_info("refused", "peer=%s", "x\nerror forged\x1b[31m");
@@ -80,7 +80,7 @@ UNIT(nobody_forges_a_line)
 
 UNIT(long_lines_are_cut_visibly)
 {
-	struct heard heard = {0};
+	struct heard heard = { 0 };
 	char value[2 * LOG_LINE_BYTES];
 
 	memset(value, 'v', sizeof(value) - 1);

@@ -11,7 +11,7 @@ struct outer {
 
 UNIT(container)
 {
-	struct outer outer = {.before = 1};
+	struct outer outer = { .before = 1 };
 	struct inner *inner = &outer.member;
 
 	assert_ptr_equal(container_of(inner, struct outer, member), &outer);
@@ -19,7 +19,7 @@ UNIT(container)
 
 UNIT(array_length)
 {
-	uint32_t numbers[7] = {0};
+	uint32_t numbers[7] = { 0 };
 
 	assert_int_equal(array_len(numbers), 7);
 }

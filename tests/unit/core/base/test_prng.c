@@ -41,7 +41,7 @@ UNIT(same_seed_same_sequence)
 
 UNIT(bounds_are_kept_and_even)
 {
-	unsigned counts[10] = {0};
+	unsigned counts[10] = { 0 };
 	struct prng prng;
 	unsigned hits = 0;
 	int i;

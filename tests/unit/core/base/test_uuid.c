@@ -50,7 +50,7 @@ UNIT(refuses_everything_else)
 		" 0112233-4455-6677-8899-aabbccddeeff",
 		"{0112233-4455-6677-8899-aabbccddeeff}",
 	};
-	struct uuid uuid = {{42}};
+	struct uuid uuid = { { 42 } };
 	size_t i;
 
 	for (i = 0; i < array_len(texts); i++)
@@ -60,7 +60,7 @@ UNIT(refuses_everything_else)
 
 UNIT(zero)
 {
-	struct uuid uuid = {{0}};
+	struct uuid uuid = { { 0 } };
 
 	assert_true(uuid_is_zero(&uuid));
 	uuid.bytes[15] = 1;
