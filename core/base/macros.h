@@ -20,7 +20,7 @@
 /* The structure of `type` whose `member` is at `pointer`. A pointer of another type warns. */
 #define container_of(pointer, type, member)                                                        \
 	({                                                                                         \
-		__typeof__(((type *)0)->member) *container_member = (pointer);                     \
+		__typeof__(((type){ 0 }).member) *container_member = (pointer);                    \
 		(type *)(void *)((char *)container_member - offsetof(type, member));               \
 	})
 
