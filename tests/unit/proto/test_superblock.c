@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proto/superblock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/proto/samples.h"
+
+static struct superblock sb, decoded;
+static uint8_t slot[SUPERBLOCK_SLOT_BYTES], again[SUPERBLOCK_SLOT_BYTES];
+static uint8_t file[SUPERBLOCK_FILE_BYTES];
+
+static void assert_superblock_equal(const struct superblock *a, const struct superblock *b)
+{
+	static uint8_t a_bytes[SUPERBLOCK_SLOT_BYTES], b_bytes[SUPERBLOCK_SLOT_BYTES];
+
+	superblock_encode(a, a_bytes);
+	superblock_encode(b, b_bytes);
+	assert_memory_equal(a_bytes, b_bytes, sizeof(a_bytes));
+}
+
+static void test_round_trip(void **state)
+{
+	static const uint32_t counts[][3] = { { 0, 0, 0 },
+					      { 1, 1, 1 },
+					      { 3, 2, 2 },
+					      { GROUP_VOLUMES_MAX, HISTORY_MAX, GROUP_PEERS_MAX } };
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < array_len(counts); i++) {
+		superblock_sample(&sb, counts[i][0], counts[i][1], counts[i][2]);
+		memset(slot, 0xee, sizeof(slot));
+		superblock_encode(&sb, slot);
+		memset(&decoded, 0xee, sizeof(decoded));
+		assert_int_equal(superblock_decode(slot, &decoded), 0);
+		assert_superblock_equal(&sb, &decoded);
+		assert_int_equal(decoded.volume_count, counts[i][0]);
+		assert_int_equal(decoded.history_count, counts[i][1]);
+		assert_int_equal(decoded.peer_count, counts[i][2]);
+	}
+	assert_string_equal(decoded.volumes[127].name, "volume-127");
+	assert_int_equal(decoded.volumes[127].id, 382);
+	assert_int_equal(decoded.volumes[127].size_bytes, 128ull << 30);
+	assert_int_equal(decoded.history[127].first_seq, 127001);
+	assert_string_equal(decoded.peers[7].node, "node-7.example");
+	assert_true(decoded.peers[7].needs_sync && !decoded.peers[6].needs_sync);
+	assert_int_equal(decoded.peers[7].durable_seq, 1007);
+	assert_int_equal(decoded.peers[7].released_seq, 7);
+	assert_string_equal(decoded.name, "orders-db");
+	assert_string_equal(decoded.fenced_by, "holdfast://node/b.example");
+	assert_int_equal(decoded.generation, 41);
+	assert_int_equal(decoded.features_compat, 0x8000000000000001ull);
+	assert_int_equal(decoded.sync_end_seq, UINT64_MAX);
+	assert_int_equal(decoded.promoted_time_ns, 1690000000000000001ull);
+	assert_int_equal(decoded.applied_off, 12 * 4096);
+}
+
+static void test_every_bit(void **state)
+{
+	size_t bit;
+
+	(void)state;
+	superblock_sample(&sb, 2, 2, 1);
+	superblock_encode(&sb, slot);
+	for (bit = 0; bit < sizeof(slot) * 8; bit++) {
+		slot[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		assert_int_equal(superblock_decode(slot, &decoded), SUPERBLOCK_E_NONE_VALID);
+		slot[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	assert_int_equal(superblock_decode(slot, &decoded), 0);
+}
+
+/* Under a right checksum: each byte is either refused or kept. */
+static void test_no_byte_ignored(void **state)
+{
+	size_t i, kept = 0;
+	int r;
+
+	(void)state;
+	superblock_sample(&sb, 2, 2, 1);
+	superblock_encode(&sb, slot);
+	for (i = 0; i < offsetof(struct superblock_le, crc); i++) {
+		uint8_t was = slot[i];
+
+		slot[i] = (uint8_t)(was + 1);
+		superblock_mend(slot);
+		r = superblock_decode(slot, &decoded);
+		if (r == 0) {
+			superblock_encode(&decoded, again);
+			assert_memory_equal(again, slot, sizeof(slot));
+			kept++;
+		}
+		slot[i] = was;
+	}
+	assert_true(kept > 200 && kept < 600);
+}
+
+struct field_case {
+	const char *what;
+	size_t off;
+	unsigned bytes;
+	uint64_t value;
+	int result;
+};
+
+#define AT(field) offsetof(struct superblock_le, field)
+
+static void check_field_case(const struct field_case *c)
+{
+	int r;
+
+	superblock_sample(&sb, 2, 2, 2);
+	superblock_encode(&sb, slot);
+	switch (c->bytes) {
+	case 1:
+		slot[c->off] = (uint8_t)c->value;
+		break;
+	case 4:
+		le32_put(slot + c->off, (uint32_t)c->value);
+		break;
+	default:
+		le64_put(slot + c->off, c->value);
+		break;
+	}
+	superblock_mend(slot);
+	r = superblock_decode(slot, &decoded);
+	if (r != c->result)
+		fail_msg("%s = %ju: %d, not %d", c->what, (uintmax_t)c->value, r, c->result);
+}
+
+static void test_field_limits(void **state)
+{
+	const int none = SUPERBLOCK_E_NONE_VALID, version = SUPERBLOCK_E_VERSION;
+	const int field = SUPERBLOCK_E_FIELD;
+	const struct field_case cases[] = {
+		{ "magic", AT(magic), 4, SUPERBLOCK_MAGIC + 1, none },
+		{ "version", AT(version), 4, 0, version },
+		{ "version", AT(version), 4, 2, version },
+		{ "compat", AT(features_compat), 8, UINT64_MAX, 0 },
+		{ "ro_compat", AT(features_ro_compat), 8, 1, version },
+		{ "incompat", AT(features_incompat), 8, 1ull << 63, version },
+		{ "role", AT(role), 1, 0, field },
+		{ "role", AT(role), 1, 1, 0 },
+		{ "role", AT(role), 1, 3, 0 },
+		{ "role", AT(role), 1, 4, field },
+		{ "flags", AT(flags), 4, 15, 0 },
+		{ "flags", AT(flags), 4, 16, field },
+		{ "name empty", AT(name), 1, 0, field },
+		{ "name first", AT(name), 1, '.', field },
+		{ "name first", AT(name), 1, '-', field },
+		{ "name slash", AT(name) + 2, 1, '/', field },
+		{ "name space", AT(name) + 2, 1, ' ', field },
+		{ "name high", AT(name) + 2, 1, 0xc3, field },
+		{ "name padding", AT(name) + 20, 1, 'x', field },
+		{ "name end", AT(name) + 63, 1, 'x', field },
+		{ "epoch", AT(epoch), 8, 1, field }, /* the history knows epoch 2 */
+		{ "epoch", AT(epoch), 8, 2, 0 },
+		{ "fenced_by none", AT(fenced_by), 1, 0, field }, /* text behind the end */
+		{ "fenced_by", AT(fenced_by), 1, ' ', field },
+		{ "fenced_by", AT(fenced_by), 1, '"', field },
+		{ "slot_bytes", AT(slot_bytes), 8, 0, field },
+		{ "slot_bytes", AT(slot_bytes), 8, 4096 * 12, 0 },
+		{ "slot_bytes", AT(slot_bytes), 8, 4096 * 12 + 512, field },
+		{ "slot_bytes", AT(slot_bytes), 8, 4096 * 11, field },
+		{ "slot_bytes", AT(slot_bytes), 8, 1ull << 63, field },
+		{ "slots", AT(slots), 4, 0, field },
+		{ "slots", AT(slots), 4, 7, field },
+		{ "slots", AT(slots), 4, 8, 0 },
+		{ "applied_slot", AT(applied_slot), 4, 16, field },
+		{ "applied_off", AT(applied_off), 8, 64 << 20, 0 },
+		{ "applied_off", AT(applied_off), 8, (64 << 20) + 4096, field },
+		{ "applied_off", AT(applied_off), 8, 512, field },
+		{ "volume_count", AT(volume_count), 4, 3, field },
+		{ "volume_count", AT(volume_count), 4, 1, field },
+		{ "volume_count", AT(volume_count), 4, GROUP_VOLUMES_MAX + 1, field },
+		{ "volume_count", AT(volume_count), 4, UINT32_MAX, field },
+		{ "history_count", AT(history_count), 4, 3, field },
+		{ "history_count", AT(history_count), 4, 1, field },
+		{ "history_count", AT(history_count), 4, HISTORY_MAX + 1, field },
+		{ "history_count", AT(history_count), 4, UINT32_MAX, field },
+		{ "peer_count", AT(peer_count), 4, 3, field },
+		{ "peer_count", AT(peer_count), 4, GROUP_PEERS_MAX + 1, field },
+		{ "peer_count", AT(peer_count), 4, UINT32_MAX, field },
+		{ "history epoch", AT(history[0].epoch), 8, 0, field },
+		{ "history epoch", AT(history[0].epoch), 8, 2, field },
+		{ "history epoch", AT(history[1].epoch), 8, 1001, field },
+		{ "history seq", AT(history[0].first_seq), 8, 0, field },
+		{ "history seq", AT(history[0].first_seq), 8, 1001, 0 },
+		{ "history seq", AT(history[0].first_seq), 8, 1002, field },
+		{ "peer name", AT(peers[0].node), 1, 0, field },
+		{ "peer twice", AT(peers[1].node) + 5, 1, '0', field },
+		{ "peer flags", AT(peers[0].flags), 4, 1, 0 },
+		{ "peer flags", AT(peers[0].flags), 4, 2, field },
+		{ "peer reserved", AT(peers[0].reserved) + 107, 1, 1, field },
+		{ "volume id twice", AT(volumes[1].id), 1, 1, field },
+		{ "volume reserved", AT(volumes[1].reserved), 1, 1, field },
+		{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX, 0 },
+		{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX + 1, field },
+		{ "volume name", AT(volumes[0].name), 1, '-', field },
+		{ "volume twice", AT(volumes[1].name) + 7, 1, '0', field },
+	};
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < array_len(cases); i++)
+		check_field_case(&cases[i]);
+}
+
+static void test_volume_uuids(void **state)
+{
+	(void)state;
+	superblock_sample(&sb, 2, 0, 0);
+	assert_true(superblock_valid(&sb));
+	sb.volumes[1].uuid = sb.volumes[0].uuid;
+	assert_false(superblock_valid(&sb));
+	memset(&sb.volumes[1].uuid, 0, sizeof(sb.volumes[1].uuid));
+	assert_false(superblock_valid(&sb));
+}
+
+static void test_choose(void **state)
+{
+	uint8_t *slots[2] = { file, file + SUPERBLOCK_SLOT_BYTES };
+	unsigned chosen, newer;
+	size_t torn;
+
+	(void)state;
+	memset(file, 0, sizeof(file));
+	assert_int_equal(superblock_choose(file, &decoded, &chosen), SUPERBLOCK_E_NONE_VALID);
+	superblock_sample(&sb, 1, 1, 1);
+	for (newer = 0; newer < 2; newer++) {
+		memset(file, 0, sizeof(file));
+		sb.generation = 7;
+		superblock_encode(&sb, slots[!newer]);
+		assert_int_equal(superblock_choose(file, &decoded, &chosen), 0);
+		assert_int_equal(chosen, !newer);
+		sb.generation = 8;
+		superblock_encode(&sb, slots[newer]);
+		assert_int_equal(superblock_choose(file, &decoded, &chosen), 0);
+		assert_int_equal(chosen, newer);
+		assert_int_equal(decoded.generation, 8);
+		/* The write of generation 9 over the older slot, cut after any sector. */
+		sb.generation = 9;
+		superblock_encode(&sb, again);
+		for (torn = 512; torn < SUPERBLOCK_SLOT_BYTES; torn += 512) {
+			memcpy(slots[!newer], again, torn);
+			assert_int_equal(superblock_choose(file, &decoded, &chosen), 0);
+			assert_int_equal(decoded.generation, 8);
+		}
+		memcpy(slots[!newer], again, SUPERBLOCK_SLOT_BYTES);
+		assert_int_equal(superblock_choose(file, &decoded, &chosen), 0);
+		assert_int_equal(decoded.generation, 9);
+		assert_int_equal(chosen, !newer);
+	}
+}
+
+static void test_choose_refuses(void **state)
+{
+	struct superblock_le *le = (struct superblock_le *)(void *)(file + SUPERBLOCK_SLOT_BYTES);
+	unsigned chosen;
+
+	(void)state;
+	superblock_sample(&sb, 1, 1, 1);
+	superblock_encode(&sb, file);
+	superblock_encode(&sb, file + SUPERBLOCK_SLOT_BYTES);
+	assert_int_equal(superblock_choose(file, &decoded, &chosen), 0);
+	assert_int_equal(chosen, 0);
+	/* Two different ones of one generation. */
+	sb.epoch++;
+	superblock_encode(&sb, file + SUPERBLOCK_SLOT_BYTES);
+	assert_int_equal(superblock_choose(file, &decoded, &chosen), SUPERBLOCK_E_FIELD);
+	/* A newer program was here, even if its slot has the lower generation. */
+	sb.generation--;
+	superblock_encode(&sb, file + SUPERBLOCK_SLOT_BYTES);
+	assert_int_equal(superblock_choose(file, &decoded, &chosen), 0);
+	le->features_incompat = le64_of(4);
+	superblock_mend(file + SUPERBLOCK_SLOT_BYTES);
+	assert_int_equal(superblock_choose(file, &decoded, &chosen), SUPERBLOCK_E_VERSION);
+	le->features_incompat = le64_of(0);
+	le->role = 9;
+	superblock_mend(file + SUPERBLOCK_SLOT_BYTES);
+	assert_int_equal(superblock_choose(file, &decoded, &chosen), SUPERBLOCK_E_FIELD);
+}
+
+static void test_names(void **state)
+{
+	char name[200];
+
+	(void)state;
+	assert_true(group_name_valid("a"));
+	assert_true(group_name_valid("_a.b-C9"));
+	assert_false(group_name_valid(""));
+	assert_false(group_name_valid(".."));
+	assert_false(group_name_valid("-a"));
+	assert_false(group_name_valid("a/b"));
+	assert_false(group_name_valid("a b"));
+	assert_false(group_name_valid("a\n"));
+	memset(name, 'x', sizeof(name));
+	name[63] = '\0';
+	assert_true(group_name_valid(name) && volume_name_valid(name));
+	name[63] = 'x';
+	name[64] = '\0';
+	assert_false(group_name_valid(name) || volume_name_valid(name));
+	name[64] = 'x';
+	name[127] = '\0';
+	assert_true(node_name_valid(name));
+	name[127] = 'x';
+	name[128] = '\0';
+	assert_false(node_name_valid(name));
+	assert_true(node_name_valid("spiffe://a/b?c"));
+	assert_false(node_name_valid(""));
+	assert_false(node_name_valid("a b"));
+	assert_false(node_name_valid("a\"b"));
+	assert_false(node_name_valid("a\\b"));
+	assert_false(node_name_valid("a\x7f"));
+	assert_false(node_name_valid("\xc3\xa9"));
+}
+
+static void test_texts(void **state)
+{
+	int i;
+
+	(void)state;
+	for (i = SUPERBLOCK_E_NONE_VALID; i <= SUPERBLOCK_E_FIELD; i++)
+		assert_string_not_equal(superblock_condition_text(i), "unknown condition");
+	assert_string_equal(superblock_condition_text(0), "unknown condition");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip),	cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_no_byte_ignored), cmocka_unit_test(test_field_limits),
+		cmocka_unit_test(test_volume_uuids),	cmocka_unit_test(test_choose),
+		cmocka_unit_test(test_choose_refuses),	cmocka_unit_test(test_names),
+		cmocka_unit_test(test_texts),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
