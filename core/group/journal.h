@@ -103,6 +103,8 @@ void journal_append(struct journal *journal, struct segment *segment);
 void journal_flush(struct journal *journal, uint64_t seq);
 /* Writes in flight plus queued: for group commit (seal when below what the owner wants in flight). */
 unsigned journal_busy(const struct journal *journal);
+/* No operation of the journal is in flight and none will be started by itself: it may be closed. */
+bool journal_is_quiet(const struct journal *journal);
 /* What followers still need: everything above `seq`. Never lowered. Wakes a blocked append. */
 void journal_set_floor(struct journal *journal, uint64_t seq);
 /* First seq that can still be read (floor or not: kept until overwritten); appended_seq + 1 when none. */

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Life of a primary's group: start, settle, serve, stop; and the two ways out, fenced and failed.
+ *
+ *   STARTING -> SETTLING -> SERVING -> STOPPING -> STOPPED
+ *                  |           |
+ *                  +-----------+--> FENCED (a higher epoch rules)  or  FAILED (an invariant of the disk broke)
+ *
+ * Invariant G1: nothing is served before recovery is done and every peer was asked, or settle_timeout passed.
+ * Invariant G2: once FENCED or FAILED, no request is acknowledged any more.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/internal.h"
+
+#define STOP_POLL_NS 2000000ull
+#define WRITESET_BYTES_PER_EXTENT 4096u
+
+static void stop_poll(struct io_timer *timer);
+
+int agent_group_new(const struct agent_options *options, struct agent_group **ret_group)
+{
+	struct agent_group *group = io_alloc(options->io, sizeof(*group), 64);
+	int r = -ENOMEM;
+
+	if (!group)
+		return -ENOMEM;
+	group->io = options->io;
+	group->options = *options;
+	group->conf = options->group;
+	group->state = AGENT_STOPPED;
+	r = capture_init(group);
+	if (!r)
+		r = drain_init(group);
+	if (!r)
+		r = segring_init(&group->ring, group->io, group->conf->memory_bytes);
+	if (!r)
+		r = writeset_init(&group->writeset, group->io,
+				  group->conf->memory_bytes / WRITESET_BYTES_PER_EXTENT +
+					  2 * SEGMENT_RECORDS_MAX);
+	if (!r)
+		r = group_dir_init(&group->dir, group->io, options->conf->state_dir,
+				   group->conf->name);
+	if (r) {
+		agent_group_free(group);
+		return r;
+	}
+	*ret_group = group;
+	return 0;
+}
+
+static void close_all(struct agent_group *group)
+{
+	for (unsigned i = 0; i < group->ship_count; i++)
+		ship_free(group->ships[i]);
+	group->ship_count = 0;
+	if (group->replay_open)
+		journal_reader_deinit(&group->replay);
+	group->replay_open = false;
+	if (group->journal_open)
+		journal_close(&group->journal);
+	if (group->journal.options.io)
+		journal_deinit(&group->journal);
+	group->journal_open = false;
+	if (group->volumes_open)
+		volumes_close(&group->volumes);
+	group->volumes_open = false;
+	if (group->dir_open)
+		group_dir_close(&group->dir);
+	group->dir_open = false;
+}
+
+struct agent_group *agent_group_free(struct agent_group *group)
+{
+	struct io *io = group->io;
+
+	close_all(group);
+	group_dir_deinit(&group->dir);
+	writeset_deinit(&group->writeset);
+	if (group->ring.io)
+		segring_deinit(&group->ring);
+	drain_deinit(group);
+	capture_deinit(group);
+	io_free(io, group);
+	return NULL;
+}
+
+void agent_group_start(struct agent_group *group)
+{
+	must(group->state == AGENT_STOPPED);
+	group->state = AGENT_STARTING;
+	group->detail[0] = 0;
+	recover_start(group);
+}
+
+static void report_started(struct agent_group *group, int res)
+{
+	struct agent_events *events = &group->options.events;
+
+	group->reported = true;
+	if (events->started)
+		events->started(events->owner, group, res);
+}
+
+static void serve(struct agent_group *group)
+{
+	if (group->state != AGENT_SETTLING)
+		return;
+	io_timer_stop(group->io, &group->settle_timer);
+	group->state = AGENT_SERVING;
+	group->served = true;
+	io_timer_start(group->io, &group->checkpoint_timer, group->conf->checkpoint_interval_ns);
+	report_started(group, 0);
+}
+
+static void settle_due(struct io_timer *timer)
+{
+	serve(container_of(timer, struct agent_group, settle_timer));
+}
+
+void group_settled(struct agent_group *group)
+{
+	must(group->unsettled);
+	if (--group->unsettled == 0)
+		serve(group);
+}
+
+static int make_ships(struct agent_group *group)
+{
+	for (unsigned i = 0; i < group->conf->peer_count; i++) {
+		int r;
+
+		if (group->conf->peers[i].role == CONF_PEER_SOURCE)
+			continue;
+		if (group->ship_count == GROUP_PEERS_MAX)
+			return -E2BIG;
+		r = ship_new(group, &group->conf->peers[i], &group->ships[group->ship_count]);
+		if (r)
+			return r;
+		group->ship_count++;
+	}
+	return 0;
+}
+
+void recover_done(struct agent_group *group, int res)
+{
+	if (group->replay_open)
+		journal_reader_deinit(&group->replay);
+	group->replay_open = false;
+	if (!res)
+		res = make_ships(group);
+	if (res) {
+		group->state = res == -ESTALE ? AGENT_FENCED : AGENT_FAILED;
+		group->fail_res = res;
+		if (!group->detail[0])
+			snprintf(group->detail, sizeof(group->detail), "cannot start: %s",
+				 strerror(-res));
+		report_started(group, res);
+		return;
+	}
+	group->writer = io_random(group->io);
+	capture_exports(group);
+	group->state = AGENT_SETTLING;
+	drain_floor(group);
+	group->unsettled = group->ship_count;
+	group->settle_timer.fire = settle_due;
+	io_timer_start(group->io, &group->settle_timer,
+		       group->ship_count ? group->conf->settle_timeout_ns : 0);
+	for (unsigned i = 0; i < group->ship_count; i++)
+		ship_start(group->ships[i]);
+}
+
+static void leave_service(struct agent_group *group, enum agent_state state, int res)
+{
+	struct agent_events *events = &group->options.events;
+	bool served = group->state == AGENT_SERVING || group->state == AGENT_STOPPING;
+
+	group->state = state;
+	group->fail_res = res;
+	capture_fail_all(group, state == AGENT_FENCED ? -ESHUTDOWN : -EIO);
+	io_timer_stop(group->io, &group->settle_timer);
+	io_timer_stop(group->io, &group->checkpoint_timer);
+	io_timer_stop(group->io, &group->apply_timer);
+	commit_stop(group);
+	for (unsigned i = 0; i < group->ship_count; i++)
+		ship_stop(group->ships[i]);
+	if (group->mark_op) {
+		io_defer(group->io, group->mark_op, -EIO);
+		group->mark_op = NULL;
+	}
+	if (!group->reported)
+		report_started(group, res);
+	else if (served && events->failed)
+		events->failed(events->owner, group, res);
+}
+
+void group_fail(struct agent_group *group, int res, const char *text)
+{
+	if (group->state == AGENT_FAILED || group->state == AGENT_FENCED)
+		return;
+	snprintf(group->detail, sizeof(group->detail), "%s (%s)", text, strerror(-res));
+	leave_service(group, AGENT_FAILED, res);
+}
+
+void group_journal_failed(void *owner, int res, const char *text)
+{
+	group_fail(owner, res, text);
+}
+
+static void fence_stored(struct io_op *op, int64_t res)
+{
+	struct agent_group *group = container_of(op, struct agent_group, state_op);
+
+	/* Not stored: the next start asks the peers again before it serves anything. */
+	group->clean_stored = true;
+	(void)res;
+}
+
+void group_fenced(struct agent_group *group, uint64_t epoch, const char *node)
+{
+	struct superblock *sb = &group->dir.sb;
+
+	if (group->state == AGENT_FAILED || group->state == AGENT_FENCED)
+		return;
+	snprintf(group->detail, sizeof(group->detail),
+		 "fenced: epoch %llu rules at %s; serving has stopped", (unsigned long long)epoch,
+		 node);
+	leave_service(group, AGENT_FENCED, -ESTALE);
+	sb->role = GROUP_FENCED;
+	sb->fenced_by_epoch = epoch;
+	snprintf(sb->fenced_by, sizeof(sb->fenced_by), "%s", node);
+	group->state_op.done = fence_stored;
+	group_dir_store(&group->dir, &group->state_store, &group->state_op);
+}
+
+/* Stop. */
+
+static bool quiet(const struct agent_group *group)
+{
+	for (unsigned i = 0; i < group->ship_count; i++)
+		if (!ship_quiet(group->ships[i]))
+			return false;
+	return !group->apply.running && group->checkpoint_state == CHECKPOINT_IDLE &&
+	       list_empty(&group->reads) && !group->releasing && !group->turn_pending &&
+	       !group->finished_pending && !group->dir.storing &&
+	       (!group->journal_open || journal_is_quiet(&group->journal));
+}
+
+static void report_stopped(struct agent_group *group, int res)
+{
+	struct agent_events *events = &group->options.events;
+
+	io_timer_stop(group->io, &group->settle_timer);
+	group->state = AGENT_STOPPED;
+	close_all(group);
+	if (events->stopped)
+		events->stopped(events->owner, group, res);
+}
+
+static void clean_stored(struct io_op *op, int64_t res)
+{
+	struct agent_group *group = container_of(op, struct agent_group, state_op);
+
+	if (res < 0)
+		group_fail(group, (int)res, "the superblock cannot be written");
+	group->clean_stored = true;
+}
+
+void group_step_stop(struct agent_group *group)
+{
+	struct journal *journal = &group->journal;
+
+	if (group->state != AGENT_STOPPING || group->clean_stored || group->state_op.done)
+		return;
+	commit_seal(group);
+	if (journal->durable_seq < group->head_seq) {
+		journal_flush(journal, group->head_seq);
+	} else if (group->applied_seq < group->head_seq) {
+		drain_kick(group, true);
+	} else if (!drain_idle(group)) {
+		drain_checkpoint(group);
+	} else {
+		group->dir.sb.flags |= SUPERBLOCK_CLEAN;
+		group->dir.sb.durable_seq = journal->durable_seq;
+		group->state_op.done = clean_stored;
+		group_dir_store(&group->dir, &group->state_store, &group->state_op);
+	}
+}
+
+static void stop_poll(struct io_timer *timer)
+{
+	struct agent_group *group = container_of(timer, struct agent_group, settle_timer);
+	bool done = group->state != AGENT_STOPPING || group->clean_stored;
+
+	group_step_stop(group);
+	if (done && quiet(group)) {
+		report_stopped(group, group->fail_res);
+		return;
+	}
+	if (done)
+		for (unsigned i = 0; i < group->ship_count; i++)
+			ship_stop(group->ships[i]);
+	io_timer_start(group->io, &group->settle_timer, STOP_POLL_NS);
+}
+
+void agent_group_stop(struct agent_group *group)
+{
+	if (group->state == AGENT_SERVING || group->state == AGENT_SETTLING) {
+		group->state = AGENT_STOPPING;
+		group->state_op.done = NULL;
+		group->clean_stored = false;
+		io_timer_stop(group->io, &group->checkpoint_timer);
+		capture_fail_stalled(group, -ESHUTDOWN);
+	}
+	must(group->state != AGENT_STARTING);
+	group->settle_timer.fire = stop_poll;
+	io_timer_start(group->io, &group->settle_timer, 0);
+}
+
+struct export *agent_group_export_at(struct agent_group *group, unsigned index)
+{
+	if (group->state != AGENT_SERVING || index >= group->volumes.count)
+		return NULL;
+	return &group->exports[index].export;
+}
+
+struct export *agent_group_export(struct agent_group *group, const char *volume)
+{
+	struct export *export;
+
+	for (unsigned i = 0; (export = agent_group_export_at(group, i)); i++)
+		if (!strcmp(export->name, volume))
+			return export;
+	return NULL;
+}
+
+void agent_group_mark(struct agent_group *group, const char *name, struct io_op *op)
+{
+	struct record record = { .type = RECORD_MARK, .length_bytes = (uint32_t)strlen(name) };
+
+	if (group->state != AGENT_SERVING) {
+		io_defer(group->io, op, -ESHUTDOWN);
+	} else if (group->mark_op) {
+		io_defer(group->io, op, -EBUSY);
+	} else if (record.length_bytes == 0 || record.length_bytes > 255) {
+		io_defer(group->io, op, -EINVAL);
+	} else {
+		/* In a segment of its own: names have no alignment, and writes keep theirs. */
+		commit_seal(group);
+		if (commit_record(group, &record, (const uint8_t *)name)) {
+			io_defer(group->io, op, -EAGAIN);
+			return;
+		}
+		commit_seal(group);
+		group->mark_op = op;
+		group->mark_seq = group->head_seq;
+		commit_flush(group, group->mark_seq);
+	}
+}
