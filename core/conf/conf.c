@@ -190,7 +190,7 @@ static void build_tls(struct builder *builder, cfg_t *section)
 
 static void build_daemons(struct builder *builder, cfg_t *agent, cfg_t *engine)
 {
-	static const char *const policies[] = {"required", "off", NULL};
+	static const char *const policies[] = { "required", "off", NULL };
 	struct conf *conf = builder->conf;
 	const struct conf_leaf *leaf = leaf_of(agent, "nbd_connections_max");
 	uint64_t value = 64;
@@ -234,9 +234,9 @@ static void build_volume(struct builder *builder, const struct conf_group *group
 static void build_peer(struct builder *builder, const struct conf_group *group, cfg_t *section,
 		       struct conf_peer *peer)
 {
-	static const char *const roles[] = {"both", "standby", "source", NULL};
-	static const struct bounds window = {"window", 16 * MIB, 2 * MIB, GIB, false};
-	static const struct bounds rate = {"sync_rate", 0, 64 * KIB, TIB, true};
+	static const char *const roles[] = { "both", "standby", "source", NULL };
+	static const struct bounds window = { "window", 16 * MIB, 2 * MIB, GIB, false };
+	static const struct bounds rate = { "sync_rate", 0, 64 * KIB, TIB, true };
 	unsigned line = conf_text_open_line(builder->text, (unsigned)section->line, 2);
 	char reason[CHECK_TEXT_BYTES];
 
@@ -278,20 +278,20 @@ static void build_clients(struct builder *builder, cfg_t *section, struct conf_g
 
 static void build_timings(struct builder *builder, cfg_t *section, struct conf_group *group)
 {
-	static const struct bounds retention = {"journal_retention", 0, NS_PER_S, 365 * NS_PER_DAY,
-						true};
-	static const struct bounds checkpoint = {"checkpoint_interval", NS_PER_S, 10 * NS_PER_MS,
-						 NS_PER_HOUR, false};
-	static const struct bounds flush = {"flush_interval", 5 * NS_PER_MS, 100 * NS_PER_US,
-					    10 * NS_PER_S, false};
-	static const struct bounds settle = {"settle_timeout", 2 * NS_PER_S, 10 * NS_PER_MS,
-					     5 * NS_PER_MINUTE, true};
-	static const struct bounds heartbeat = {"heartbeat", 500 * NS_PER_MS, 10 * NS_PER_MS,
-						NS_PER_MINUTE, false};
-	static const struct bounds timeout = {"peer_timeout", 5 * NS_PER_S, 50 * NS_PER_MS,
-					      10 * NS_PER_MINUTE, false};
-	static const struct bounds rpo = {"rpo_objective", 0, NS_PER_MS, 30 * NS_PER_DAY, true};
-	static const struct bounds rto = {"rto_objective", 0, NS_PER_MS, 30 * NS_PER_DAY, true};
+	static const struct bounds retention = { "journal_retention", 0, NS_PER_S, 365 * NS_PER_DAY,
+						 true };
+	static const struct bounds checkpoint = { "checkpoint_interval", NS_PER_S, 10 * NS_PER_MS,
+						  NS_PER_HOUR, false };
+	static const struct bounds flush = { "flush_interval", 5 * NS_PER_MS, 100 * NS_PER_US,
+					     10 * NS_PER_S, false };
+	static const struct bounds settle = { "settle_timeout", 2 * NS_PER_S, 10 * NS_PER_MS,
+					      5 * NS_PER_MINUTE, true };
+	static const struct bounds heartbeat = { "heartbeat", 500 * NS_PER_MS, 10 * NS_PER_MS,
+						 NS_PER_MINUTE, false };
+	static const struct bounds timeout = { "peer_timeout", 5 * NS_PER_S, 50 * NS_PER_MS,
+					       10 * NS_PER_MINUTE, false };
+	static const struct bounds rpo = { "rpo_objective", 0, NS_PER_MS, 30 * NS_PER_DAY, true };
+	static const struct bounds rto = { "rto_objective", 0, NS_PER_MS, 30 * NS_PER_DAY, true };
 	const struct conf_leaf *leaf;
 	char text[UNITS_TEXT_BYTES];
 
@@ -315,9 +315,9 @@ static void build_timings(struct builder *builder, cfg_t *section, struct conf_g
 
 static void build_sizes(struct builder *builder, cfg_t *section, struct conf_group *group)
 {
-	static const struct bounds whole = {"journal_size", GIB, 16 * MIB, 64 * TIB, false};
-	static const struct bounds one = {"journal_file_size", 64 * MIB, 4 * MIB, 4 * GIB, false};
-	static const struct bounds memory = {"memory", 64 * MIB, 16 * MIB, TIB, false};
+	static const struct bounds whole = { "journal_size", GIB, 16 * MIB, 64 * TIB, false };
+	static const struct bounds one = { "journal_file_size", 64 * MIB, 4 * MIB, 4 * GIB, false };
+	static const struct bounds memory = { "memory", 64 * MIB, 16 * MIB, TIB, false };
 	const struct conf_leaf *leaf = leaf_of(section, "journal_file_size");
 	char text[UNITS_TEXT_BYTES];
 	unsigned line;
@@ -354,7 +354,7 @@ static void build_sizes(struct builder *builder, cfg_t *section, struct conf_gro
 
 static void build_group(struct builder *builder, cfg_t *section, struct conf_group *group)
 {
-	static const char *const caches[] = {"writeback", "writethrough", NULL};
+	static const char *const caches[] = { "writeback", "writethrough", NULL };
 	unsigned volumes = cfg_size(section, "volume"), peers = cfg_size(section, "peer");
 
 	group->line = conf_text_open_line(builder->text, (unsigned)section->line, 1);
@@ -422,7 +422,7 @@ static void check_paths(struct builder *builder, cfg_t *root)
 			}
 			if (leaf)
 				seen[used++] =
-					(struct seen){leaf, cfg_title(group), cfg_title(volume)};
+					(struct seen){ leaf, cfg_title(group), cfg_title(volume) };
 		}
 	}
 	free(seen);
@@ -462,7 +462,7 @@ static void check_tls(struct builder *builder, cfg_t *root)
 
 static void build(struct builder *builder, cfg_t *root)
 {
-	static const char *const levels[] = {"error", "warning", "info", "debug", NULL};
+	static const char *const levels[] = { "error", "warning", "info", "debug", NULL };
 	struct conf *conf = builder->conf;
 	const struct conf_leaf *node = leaf_of(root, "node");
 	unsigned groups = cfg_size(root, "group");
@@ -507,9 +507,9 @@ static void build(struct builder *builder, cfg_t *root)
 
 int conf_load(const char *file, struct conf **ret_conf, char *error, size_t error_max)
 {
-	struct conf_text text = {.bytes = NULL};
+	struct conf_text text = { .bytes = NULL };
 	struct conf_errors *errors = calloc(1, sizeof(*errors));
-	struct builder builder = {.text = &text, .errors = errors};
+	struct builder builder = { .text = &text, .errors = errors };
 	cfg_t *root = NULL;
 	int res = -ENOMEM;
 

@@ -114,39 +114,39 @@ static void on_error(cfg_t *cfg, const char *format, va_list args)
 
 static cfg_t *new_schema(void)
 {
-	cfg_opt_t tls[] = {VALUE("ca"), VALUE("cert"), VALUE("key"), VALUE("crl"), CFG_END()};
-	cfg_opt_t agent[] = {VALUE("nbd_listen"), VALUE("nbd_tls"), VALUE("metrics_listen"),
-			     VALUE("nbd_connections_max"), CFG_END()};
-	cfg_opt_t engine[] = {VALUE("listen"), VALUE("metrics_listen"), CFG_END()};
-	cfg_opt_t volume[] = {VALUE("path"), CFG_END()};
-	cfg_opt_t peer[] = {VALUE("address"), VALUE("role"), VALUE("window"), VALUE("sync_rate"),
-			    CFG_END()};
-	cfg_opt_t group[] = {VALUE("cache"),
-			     VALUE("journal_size"),
-			     VALUE("journal_file_size"),
-			     VALUE("journal_retention"),
-			     VALUE("memory"),
-			     VALUE("checkpoint_interval"),
-			     VALUE("flush_interval"),
-			     VALUE("settle_timeout"),
-			     VALUE("heartbeat"),
-			     VALUE("peer_timeout"),
-			     VALUE("rpo_objective"),
-			     VALUE("rto_objective"),
-			     VALUES("nbd_clients"),
-			     CFG_SEC("volume", volume, TITLED),
-			     CFG_SEC("peer", peer, TITLED),
-			     CFG_END()};
+	cfg_opt_t tls[] = { VALUE("ca"), VALUE("cert"), VALUE("key"), VALUE("crl"), CFG_END() };
+	cfg_opt_t agent[] = { VALUE("nbd_listen"), VALUE("nbd_tls"), VALUE("metrics_listen"),
+			      VALUE("nbd_connections_max"), CFG_END() };
+	cfg_opt_t engine[] = { VALUE("listen"), VALUE("metrics_listen"), CFG_END() };
+	cfg_opt_t volume[] = { VALUE("path"), CFG_END() };
+	cfg_opt_t peer[] = { VALUE("address"), VALUE("role"), VALUE("window"), VALUE("sync_rate"),
+			     CFG_END() };
+	cfg_opt_t group[] = { VALUE("cache"),
+			      VALUE("journal_size"),
+			      VALUE("journal_file_size"),
+			      VALUE("journal_retention"),
+			      VALUE("memory"),
+			      VALUE("checkpoint_interval"),
+			      VALUE("flush_interval"),
+			      VALUE("settle_timeout"),
+			      VALUE("heartbeat"),
+			      VALUE("peer_timeout"),
+			      VALUE("rpo_objective"),
+			      VALUE("rto_objective"),
+			      VALUES("nbd_clients"),
+			      CFG_SEC("volume", volume, TITLED),
+			      CFG_SEC("peer", peer, TITLED),
+			      CFG_END() };
 	/* tls, agent and engine are MULTI only so that a second one is seen and refused. */
-	cfg_opt_t root[] = {VALUE("node"),
-			    VALUE("state_dir"),
-			    VALUE("run_dir"),
-			    VALUE("log_level"),
-			    CFG_SEC("tls", tls, CFGF_MULTI),
-			    CFG_SEC("agent", agent, CFGF_MULTI),
-			    CFG_SEC("engine", engine, CFGF_MULTI),
-			    CFG_SEC("group", group, TITLED),
-			    CFG_END()};
+	cfg_opt_t root[] = { VALUE("node"),
+			     VALUE("state_dir"),
+			     VALUE("run_dir"),
+			     VALUE("log_level"),
+			     CFG_SEC("tls", tls, CFGF_MULTI),
+			     CFG_SEC("agent", agent, CFGF_MULTI),
+			     CFG_SEC("engine", engine, CFGF_MULTI),
+			     CFG_SEC("group", group, TITLED),
+			     CFG_END() };
 
 	return cfg_init(root, CFGF_NONE);
 }
@@ -155,7 +155,7 @@ struct cfg_t *conf_parse(struct conf_text *text, struct conf_errors *errors)
 {
 	for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
 		unsigned errors_before = errors->count;
-		struct parse parse = {.errors = errors};
+		struct parse parse = { .errors = errors };
 		cfg_t *cfg = new_schema();
 		int res;
 

@@ -148,7 +148,7 @@ static bool next_token(struct scanner *scanner, struct token *token)
 	}
 	if (scanner->failed)
 		return false;
-	*token = (struct token){.kind = TOKEN_END, .start = scanner->pos, .end = scanner->pos};
+	*token = (struct token){ .kind = TOKEN_END, .start = scanner->pos, .end = scanner->pos };
 	token->line = scanner->line;
 	if (bytes[scanner->pos] == '\0')
 		return true;
@@ -188,7 +188,7 @@ static int add_span(struct conf_text *text, const struct conf_span *span)
 /* Blanks comments, checks what the parser would pass over, notes where sections are. */
 static int prepare(struct conf_text *text, struct conf_errors *errors)
 {
-	struct scanner scanner = {.text = text, .errors = errors, .line = 1};
+	struct scanner scanner = { .text = text, .errors = errors, .line = 1 };
 	struct conf_span open[DEPTH_MAX];
 	struct token token;
 	unsigned depth = 0;
@@ -203,8 +203,9 @@ static int prepare(struct conf_text *text, struct conf_errors *errors)
 				     "braces are nested too deeply");
 				return -EINVAL;
 			}
-			open[depth++] = (struct conf_span){
-				.open_line = token.line, .depth = depth, .taken = before == '='};
+			open[depth++] = (struct conf_span){ .open_line = token.line,
+							    .depth = depth,
+							    .taken = before == '=' };
 		} else if (token.kind == '}') {
 			if (depth == 0) {
 				fail(&scanner, "remove it, or open its section before",
@@ -230,7 +231,7 @@ static int prepare(struct conf_text *text, struct conf_errors *errors)
 int conf_text_set(const char *bytes, size_t length_bytes, struct conf_text *ret_text,
 		  struct conf_errors *errors)
 {
-	struct conf_text text = {.length_bytes = length_bytes};
+	struct conf_text text = { .length_bytes = length_bytes };
 	const char *nul = memchr(bytes, '\0', length_bytes);
 	int res;
 
@@ -295,7 +296,7 @@ void conf_text_free(struct conf_text *text)
 {
 	free(text->bytes);
 	free(text->spans);
-	*text = (struct conf_text){.bytes = NULL};
+	*text = (struct conf_text){ .bytes = NULL };
 }
 
 unsigned conf_text_open_line(struct conf_text *text, unsigned close_line, unsigned depth)
@@ -350,8 +351,8 @@ static bool skip_statement(struct scanner *scanner, struct token *token)
 
 bool conf_text_blank(struct conf_text *text, unsigned line, const char *name, bool is_title)
 {
-	struct scanner scanner = {.text = text, .line = 1};
-	struct token token, before = {.kind = TOKEN_END};
+	struct scanner scanner = { .text = text, .line = 1 };
+	struct token token, before = { .kind = TOKEN_END };
 
 	while (next_token(&scanner, &token) && token.kind != TOKEN_END && token.line <= line) {
 		struct scanner ahead = scanner;

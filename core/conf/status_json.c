@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/conf/status_json.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/macros.h"
+#include "core/base/timefmt.h"
+#include "core/base/units.h"
+
+enum kind {
+	TEXT,
+	U64,
+	BOOL,
+	DURATION, /* ns, UINT64_MAX = unknown */
+	TIME,	  /* wall clock ns, 0 = unknown */
+};
+
+/* One member of a C structure and where it stands in its object. */
+struct field {
+	const char *object; /* NULL: the object itself */
+	const char *key;
+	enum kind kind;
+	size_t offset, size;
+};
+
+#define FIELD(type, object, key, kind, member)                                                     \
+	{                                                                                          \
+		object, key, kind, offsetof(struct type, member),                                  \
+			sizeof(((struct type *)0)->member)                                         \
+	}
+
+static const struct field group_fields[] = {
+	FIELD(status_group, NULL, "group", TEXT, name),
+	FIELD(status_group, NULL, "uuid", TEXT, uuid),
+	FIELD(status_group, NULL, "node", TEXT, node),
+	FIELD(status_group, NULL, "role", TEXT, role),
+	FIELD(status_group, NULL, "state", TEXT, state),
+	FIELD(status_group, NULL, "detail", TEXT, detail),
+	FIELD(status_group, NULL, "epoch", U64, epoch),
+	FIELD(status_group, NULL, "fenced_by_epoch", U64, fenced_by_epoch),
+	FIELD(status_group, NULL, "fenced_by", TEXT, fenced_by),
+	FIELD(status_group, NULL, "head_seq", U64, head_seq),
+	FIELD(status_group, NULL, "durable_seq", U64, durable_seq),
+	FIELD(status_group, NULL, "applied_seq", U64, applied_seq),
+	FIELD(status_group, NULL, "head_bytes", U64, head_bytes),
+	FIELD(status_group, NULL, "durable_bytes", U64, durable_bytes),
+	FIELD(status_group, NULL, "rpo_objective_seconds", DURATION, rpo_objective_ns),
+	FIELD(status_group, NULL, "rto_objective_seconds", DURATION, rto_objective_ns),
+	FIELD(status_group, "counters", "writes", U64, writes),
+	FIELD(status_group, "counters", "written_bytes", U64, written_bytes),
+	FIELD(status_group, "counters", "reads", U64, reads),
+	FIELD(status_group, "counters", "read_bytes", U64, read_bytes),
+	FIELD(status_group, "counters", "flushes", U64, flushes),
+	FIELD(status_group, "counters", "segments", U64, segments),
+	FIELD(status_group, "counters", "segment_raw_bytes", U64, segment_raw_bytes),
+	FIELD(status_group, "counters", "segment_stored_bytes", U64, segment_stored_bytes),
+	FIELD(status_group, "counters", "applied_bytes", U64, applied_bytes),
+	FIELD(status_group, "counters", "checkpoints", U64, checkpoints),
+	FIELD(status_group, "counters", "stalls", U64, stalls),
+	FIELD(status_group, "counters", "stall_seconds", DURATION, stall_ns),
+	FIELD(status_group, "counters", "errors", U64, errors),
+	FIELD(status_group, "counters", "received_bytes", U64, received_bytes),
+	FIELD(status_group, "counters", "received_segments", U64, received_segments),
+	FIELD(status_group, "counters", "rejected_epoch", U64, rejected_epoch),
+	FIELD(status_group, "counters", "rejected_corrupt", U64, rejected_corrupt),
+	FIELD(status_group, "journal", "size_bytes", U64, journal_size_bytes),
+	FIELD(status_group, "journal", "used_bytes", U64, journal_used_bytes),
+	FIELD(status_group, "journal", "oldest_seq", U64, journal_oldest_seq),
+	FIELD(status_group, "journal", "oldest_time", TIME, journal_oldest_time_ns),
+	FIELD(status_group, "write_set", "bytes", U64, write_set_bytes),
+	FIELD(status_group, "write_set", "max_bytes", U64, write_set_max_bytes),
+	FIELD(status_group, "standby", "consistent", BOOL, consistent),
+	FIELD(status_group, "standby", "syncing", BOOL, syncing),
+	FIELD(status_group, "standby", "ever_consistent", BOOL, ever_consistent),
+	FIELD(status_group, "standby", "connected", BOOL, connected),
+	FIELD(status_group, "standby", "source", TEXT, source),
+	FIELD(status_group, "standby", "source_head_seq", U64, source_head_seq),
+	FIELD(status_group, "standby", "source_head_bytes", U64, source_head_bytes),
+	FIELD(status_group, "standby", "heard_seconds_ago", DURATION, heard_ns_ago),
+	FIELD(status_group, "standby", "heard_time", TIME, heard_time_ns),
+};
+
+static const struct field lag_fields[] = {
+	FIELD(status_lag, NULL, "writes", U64, writes),
+	FIELD(status_lag, NULL, "bytes", U64, bytes),
+	FIELD(status_lag, NULL, "seconds", DURATION, ns),
+};
+
+static const struct field sync_fields[] = {
+	FIELD(status_sync, NULL, "active", BOOL, active),
+	FIELD(status_sync, NULL, "total_bytes", U64, total_bytes),
+	FIELD(status_sync, NULL, "done_bytes", U64, done_bytes),
+	FIELD(status_sync, NULL, "rate_bytes_per_second", U64, rate_bytes_per_s),
+	FIELD(status_sync, NULL, "left_seconds", DURATION, left_ns),
+};
+
+static const struct field peer_fields[] = {
+	FIELD(status_peer, NULL, "node", TEXT, node),
+	FIELD(status_peer, NULL, "address", TEXT, address),
+	FIELD(status_peer, NULL, "state", TEXT, state),
+	FIELD(status_peer, NULL, "connected", BOOL, connected),
+	FIELD(status_peer, NULL, "received_seq", U64, received_seq),
+	FIELD(status_peer, NULL, "durable_seq", U64, durable_seq),
+	FIELD(status_peer, NULL, "applied_seq", U64, applied_seq),
+	FIELD(status_peer, NULL, "sent_bytes", U64, sent_bytes),
+	FIELD(status_peer, NULL, "sent_segments", U64, sent_segments),
+	FIELD(status_peer, NULL, "reconnects", U64, reconnects),
+	FIELD(status_peer, NULL, "heard_seconds_ago", DURATION, heard_ns_ago),
+	FIELD(status_peer, NULL, "needs_sync", BOOL, needs_sync),
+	FIELD(status_peer, NULL, "error", TEXT, error),
+};
+
+static const struct field volume_fields[] = {
+	FIELD(status_volume, NULL, "name", TEXT, name),
+	FIELD(status_volume, NULL, "path", TEXT, path),
+	FIELD(status_volume, NULL, "size_bytes", U64, size_bytes),
+	FIELD(status_volume, NULL, "uri", TEXT, uri),
+};
+
+/* JSON integers are signed here; no counter comes near that. */
+static json_t *of_u64(uint64_t value)
+{
+	return json_integer((json_int_t)min_u64(value, INT64_MAX));
+}
+
+static json_t *of_field(const struct field *field, const char *base)
+{
+	const char *at = base + field->offset;
+	char text[TIMEFMT_BYTES];
+	uint64_t number = 0;
+	bool flag = false;
+
+	switch (field->kind) {
+	case TEXT: {
+		json_t *json = json_stringn(at, strnlen(at, field->size));
+
+		return json ? json : json_string("(not UTF-8)");
+	}
+	case BOOL:
+		memcpy(&flag, at, sizeof(flag));
+		return json_boolean(flag);
+	case U64:
+	case DURATION:
+	case TIME:
+		memcpy(&number, at, sizeof(number));
+	}
+	if (field->kind == U64)
+		return of_u64(number);
+	if (field->kind == TIME)
+		return number ? json_string(timefmt_ns(number, text)) : json_null();
+	return number == UINT64_MAX ? json_null() : json_real((double)number / 1e9);
+}
+
+static void put_fields(json_t *json, const struct field *fields, size_t count, const void *base)
+{
+	for (size_t i = 0; i < count; i++) {
+		json_t *into = json;
+
+		if (fields[i].object) {
+			into = json_object_get(json, fields[i].object);
+			if (!into) {
+				into = json_object();
+				json_object_set_new(json, fields[i].object, into);
+			}
+		}
+		json_object_set_new(into, fields[i].key, of_field(&fields[i], base));
+	}
+}
+
+static json_t *of_fields(const struct field *fields, size_t count, const void *base)
+{
+	json_t *json = json_object();
+
+	put_fields(json, fields, count, base);
+	return json;
+}
+
+json_t *status_to_json(const struct status_group *status)
+{
+	json_t *json = json_object(), *list, *standby;
+
+	put_fields(json, group_fields, array_len(group_fields), status);
+	standby = json_object_get(json, "standby");
+	json_object_set_new(standby, "lag",
+			    of_fields(lag_fields, array_len(lag_fields), &status->lag));
+	json_object_set_new(standby, "sync",
+			    of_fields(sync_fields, array_len(sync_fields), &status->sync));
+	list = json_array();
+	for (unsigned i = 0; i < status->volume_count && i < STATUS_VOLUMES_MAX; i++)
+		json_array_append_new(list, of_fields(volume_fields, array_len(volume_fields),
+						      &status->volumes[i]));
+	json_object_set_new(json, "volumes", list);
+	list = json_array();
+	for (unsigned i = 0; i < status->peer_count && i < STATUS_PEERS_MAX; i++) {
+		const struct status_peer *peer = &status->peers[i];
+		json_t *one = of_fields(peer_fields, array_len(peer_fields), peer);
+
+		json_object_set_new(one, "lag",
+				    of_fields(lag_fields, array_len(lag_fields), &peer->lag));
+		json_object_set_new(one, "sync",
+				    of_fields(sync_fields, array_len(sync_fields), &peer->sync));
+		json_array_append_new(list, one);
+	}
+	json_object_set_new(json, "peers", list);
+	return json;
+}
+
+static void get_field(const json_t *json, const struct field *field, char *base)
+{
+	const json_t *from = field->object ? json_object_get(json, field->object) : json;
+	const json_t *value = json_object_get(from, field->key);
+	char *at = base + field->offset;
+	uint64_t number = 0;
+	bool flag = json_is_true(value);
+
+	switch (field->kind) {
+	case TEXT:
+		if (json_is_string(value))
+			(void)snprintf(at, field->size, "%s", json_string_value(value));
+		return;
+	case BOOL:
+		memcpy(at, &flag, sizeof(flag));
+		return;
+	case U64:
+		if (json_is_integer(value) && json_integer_value(value) > 0)
+			number = (uint64_t)json_integer_value(value);
+		break;
+	case DURATION:
+		if (json_is_null(value))
+			number = UINT64_MAX;
+		else if (json_number_value(value) > 0 && json_number_value(value) < 1e9)
+			number = (uint64_t)llround(json_number_value(value) * 1e9);
+		break;
+	case TIME:
+		if (json_is_string(value) && timefmt_parse(json_string_value(value), &number) != 0)
+			number = 0;
+		break;
+	}
+	memcpy(at, &number, sizeof(number));
+}
+
+static void get_fields(const json_t *json, const struct field *fields, size_t count, void *base)
+{
+	for (size_t i = 0; i < count; i++)
+		get_field(json, &fields[i], base);
+}
+
+int status_from_json(const json_t *json, struct status_group *ret_status)
+{
+	const json_t *standby = json_object_get(json, "standby"), *list, *one;
+	size_t i;
+
+	if (!json_is_string(json_object_get(json, "group")))
+		return -EPROTO;
+	memset(ret_status, 0, sizeof(*ret_status));
+	get_fields(json, group_fields, array_len(group_fields), ret_status);
+	get_fields(json_object_get(standby, "lag"), lag_fields, array_len(lag_fields),
+		   &ret_status->lag);
+	get_fields(json_object_get(standby, "sync"), sync_fields, array_len(sync_fields),
+		   &ret_status->sync);
+	list = json_object_get(json, "volumes");
+	json_array_foreach(list, i, one)
+	{
+		if (i < STATUS_VOLUMES_MAX)
+			get_fields(one, volume_fields, array_len(volume_fields),
+				   &ret_status->volumes[ret_status->volume_count++]);
+	}
+	list = json_object_get(json, "peers");
+	json_array_foreach(list, i, one)
+	{
+		struct status_peer *peer;
+
+		if (i >= STATUS_PEERS_MAX)
+			break;
+		peer = &ret_status->peers[ret_status->peer_count++];
+		get_fields(one, peer_fields, array_len(peer_fields), peer);
+		get_fields(json_object_get(one, "lag"), lag_fields, array_len(lag_fields),
+			   &peer->lag);
+		get_fields(json_object_get(one, "sync"), sync_fields, array_len(sync_fields),
+			   &peer->sync);
+	}
+	return 0;
+}
+
+json_t *status_document(const char *daemon, const char *node, uint64_t wall_ns)
+{
+	char text[TIMEFMT_BYTES];
+
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:[]}", "schema", STATUS_SCHEMA, "daemon",
+			 daemon, "version", HOLDFAST_VERSION, "node", node, "time",
+			 timefmt_ms(wall_ns, text), "groups");
+}

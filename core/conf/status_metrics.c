@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/conf/status_metrics.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/macros.h"
+#include "core/base/units.h"
+
+enum side {
+	PRIMARY = 1u << 0, /* role primary or fenced */
+	STANDBY = 1u << 1,
+	BOTH = PRIMARY | STANDBY,
+};
+
+enum unit {
+	COUNT, /* as it is */
+	NS,    /* seconds; UINT64_MAX = infinite */
+	WALL,  /* seconds since 1970; 0 = no sample */
+	SET,   /* as seconds; 0 = no sample */
+};
+
+/* One family of one number of a structure. */
+struct family {
+	const char *name, *type, *help;
+	unsigned sides;
+	enum unit unit;
+	size_t group_offset; /* in struct status_group, NONE when there is none */
+	size_t peer_offset;  /* in struct status_peer: one sample for each peer of a primary */
+};
+#define NONE	 SIZE_MAX
+#define GROUP(m) offsetof(struct status_group, m)
+#define PEER(m)	 offsetof(struct status_peer, m)
+
+static const struct family families[] = {
+	{ "holdfast_epoch", "gauge", "Epoch of the group's history here.", BOTH, COUNT,
+	  GROUP(epoch), NONE },
+	{ "holdfast_head_seq", "gauge", "Last sequence number that was assigned or received.", BOTH,
+	  COUNT, GROUP(head_seq), NONE },
+	{ "holdfast_durable_seq", "gauge", "Last sequence number that is durable in this journal.",
+	  BOTH, COUNT, GROUP(durable_seq), NONE },
+	{ "holdfast_applied_seq", "gauge", "Last sequence number that is durable on these volumes.",
+	  BOTH, COUNT, GROUP(applied_seq), NONE },
+	{ "holdfast_peer_durable_seq", "gauge",
+	  "Last sequence number that the standby holds durably.", PRIMARY, COUNT, NONE,
+	  PEER(durable_seq) },
+	{ "holdfast_peer_applied_seq", "gauge",
+	  "Last sequence number that the standby has applied to its volumes.", PRIMARY, COUNT, NONE,
+	  PEER(applied_seq) },
+	{ "holdfast_rpo_seconds", "gauge",
+	  "Age of the oldest write that the standby does not hold durably.", BOTH, NS,
+	  GROUP(lag.ns), PEER(lag.ns) },
+	{ "holdfast_replication_lag_bytes", "gauge",
+	  "Bytes of writes that the standby does not hold durably.", BOTH, COUNT, GROUP(lag.bytes),
+	  PEER(lag.bytes) },
+	{ "holdfast_replication_lag_writes", "gauge",
+	  "Writes that the standby does not hold durably.", BOTH, COUNT, GROUP(lag.writes),
+	  PEER(lag.writes) },
+	{ "holdfast_rpo_objective_seconds", "gauge",
+	  "Configured objective for holdfast_rpo_seconds.", BOTH, SET, GROUP(rpo_objective_ns),
+	  NONE },
+	{ "holdfast_rto_objective_seconds", "gauge", "Configured objective for a promotion.", BOTH,
+	  SET, GROUP(rto_objective_ns), NONE },
+	{ "holdfast_heard_timestamp_seconds", "gauge",
+	  "When the standby last heard of its primary.", STANDBY, WALL, GROUP(heard_time_ns),
+	  NONE },
+	{ "holdfast_source_head_seq", "gauge",
+	  "Last sequence number of the primary as the standby last heard it.", STANDBY, COUNT,
+	  GROUP(source_head_seq), NONE },
+	{ "holdfast_journal_size_bytes", "gauge", "Size of the journal.", BOTH, COUNT,
+	  GROUP(journal_size_bytes), NONE },
+	{ "holdfast_journal_used_bytes", "gauge", "Bytes of the journal that are still needed.",
+	  BOTH, COUNT, GROUP(journal_used_bytes), NONE },
+	{ "holdfast_journal_oldest_timestamp_seconds", "gauge",
+	  "Time of the oldest record that the journal holds.", BOTH, WALL,
+	  GROUP(journal_oldest_time_ns), NONE },
+	{ "holdfast_write_set_bytes", "gauge", "Writes in memory that are not yet on the volumes.",
+	  PRIMARY, COUNT, GROUP(write_set_bytes), NONE },
+	{ "holdfast_write_set_limit_bytes", "gauge",
+	  "Size of the write set at which writes are slowed down.", PRIMARY, COUNT,
+	  GROUP(write_set_max_bytes), NONE },
+	{ "holdfast_writes_total", "counter", "Writes accepted from clients.", PRIMARY, COUNT,
+	  GROUP(writes), NONE },
+	{ "holdfast_written_bytes_total", "counter", "Bytes accepted from clients.", PRIMARY, COUNT,
+	  GROUP(written_bytes), NONE },
+	{ "holdfast_reads_total", "counter", "Reads of clients.", PRIMARY, COUNT, GROUP(reads),
+	  NONE },
+	{ "holdfast_read_bytes_total", "counter", "Bytes read by clients.", PRIMARY, COUNT,
+	  GROUP(read_bytes), NONE },
+	{ "holdfast_flushes_total", "counter", "Flushes of clients.", PRIMARY, COUNT,
+	  GROUP(flushes), NONE },
+	{ "holdfast_segments_total", "counter", "Segments appended to the journal.", BOTH, COUNT,
+	  GROUP(segments), NONE },
+	{ "holdfast_segment_raw_bytes_total", "counter", "Bytes of segments before compression.",
+	  BOTH, COUNT, GROUP(segment_raw_bytes), NONE },
+	{ "holdfast_segment_stored_bytes_total", "counter", "Bytes of segments as stored.", BOTH,
+	  COUNT, GROUP(segment_stored_bytes), NONE },
+	{ "holdfast_applied_bytes_total", "counter", "Bytes written to the volumes.", BOTH, COUNT,
+	  GROUP(applied_bytes), NONE },
+	{ "holdfast_checkpoints_total", "counter", "Checkpoints taken.", BOTH, COUNT,
+	  GROUP(checkpoints), NONE },
+	{ "holdfast_stalls_total", "counter", "Times that writes were made to wait for memory.",
+	  PRIMARY, COUNT, GROUP(stalls), NONE },
+	{ "holdfast_stall_seconds_total", "counter", "Time that writes were made to wait.", PRIMARY,
+	  NS, GROUP(stall_ns), NONE },
+	{ "holdfast_io_errors_total", "counter", "Failed reads, writes and flushes.", BOTH, COUNT,
+	  GROUP(errors), NONE },
+	{ "holdfast_sent_bytes_total", "counter", "Bytes sent to the standby.", PRIMARY, COUNT,
+	  NONE, PEER(sent_bytes) },
+	{ "holdfast_sent_segments_total", "counter", "Segments sent to the standby.", PRIMARY,
+	  COUNT, NONE, PEER(sent_segments) },
+	{ "holdfast_stream_reconnects_total", "counter", "Times that the stream was set up again.",
+	  PRIMARY, COUNT, NONE, PEER(reconnects) },
+	{ "holdfast_received_bytes_total", "counter", "Bytes received from the primary.", STANDBY,
+	  COUNT, GROUP(received_bytes), NONE },
+	{ "holdfast_received_segments_total", "counter", "Segments received from the primary.",
+	  STANDBY, COUNT, GROUP(received_segments), NONE },
+	{ "holdfast_checksum_errors_total", "counter",
+	  "Segments and frames refused because of their checksums.", STANDBY, COUNT,
+	  GROUP(rejected_corrupt), NONE },
+	{ "holdfast_epoch_rejects_total", "counter", "Streams refused because of a lower epoch.",
+	  STANDBY, COUNT, GROUP(rejected_epoch), NONE },
+};
+
+struct out {
+	FILE *file;
+	const char *node;
+};
+
+static void put_label(struct out *out, const char *name, const char *value, bool first)
+{
+	(void)fprintf(out->file, "%s%s=\"", first ? "{" : ",", name);
+	for (const char *c = value; *c; c++) {
+		if (*c == '\\' || *c == '"')
+			(void)fprintf(out->file, "\\%c", *c);
+		else if (*c == '\n')
+			(void)fputs("\\n", out->file);
+		else
+			(void)fputc(*c, out->file);
+	}
+	(void)fputc('"', out->file);
+}
+
+static void put_head(struct out *out, const char *name, const char *type, const char *help)
+{
+	(void)fprintf(out->file, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* Name and labels of a sample; `key` is a further label, or NULL. The value follows. */
+static void put_series(struct out *out, const char *name, const struct status_group *group,
+		       const char *key, const char *value)
+{
+	(void)fputs(name, out->file);
+	put_label(out, "group", group->name, true);
+	put_label(out, "node", out->node, false);
+	if (key)
+		put_label(out, key, value, false);
+	(void)fputs("} ", out->file);
+}
+
+static void put_number(struct out *out, enum unit unit, uint64_t value)
+{
+	if (unit == COUNT)
+		(void)fprintf(out->file, "%" PRIu64 "\n", value);
+	else if (value == UINT64_MAX)
+		(void)fputs("+Inf\n", out->file);
+	else
+		(void)fprintf(out->file, "%" PRIu64 ".%09" PRIu64 "\n", value / NS_PER_S,
+			      value % NS_PER_S);
+}
+
+static unsigned side_of(const struct status_group *group)
+{
+	return strcmp(group->role, "standby") == 0 ? STANDBY : PRIMARY;
+}
+
+static uint64_t load_u64(const void *base, size_t offset)
+{
+	uint64_t value;
+
+	memcpy(&value, (const char *)base + offset, sizeof(value));
+	return value;
+}
+
+/* A link's numbers: one sample for each standby of a primary, one for the primary of a standby. */
+static void put_family_of(struct out *out, const struct family *family,
+			  const struct status_group *group)
+{
+	bool linked = family->peer_offset != NONE;
+	uint64_t value;
+
+	if (!(family->sides & side_of(group)))
+		return;
+	if (linked && side_of(group) == PRIMARY) {
+		for (unsigned i = 0; i < group->peer_count; i++) {
+			const struct status_peer *peer = &group->peers[i];
+
+			put_series(out, family->name, group, "peer", peer->node);
+			put_number(out, family->unit, load_u64(peer, family->peer_offset));
+		}
+		return;
+	}
+	value = load_u64(group, family->group_offset);
+	if (value == 0 && (family->unit == WALL || family->unit == SET))
+		return;
+	put_series(out, family->name, group, linked ? "peer" : NULL, group->source);
+	put_number(out, family->unit, value);
+}
+
+bool status_is_protected(const struct status_group *status)
+{
+	uint64_t objective_ns = status->rpo_objective_ns ? status->rpo_objective_ns : UINT64_MAX;
+
+	if (side_of(status) == STANDBY)
+		return status->consistent && !status->syncing &&
+		       strcmp(status->state, "failed") != 0 && status->lag.ns <= objective_ns;
+	if (strcmp(status->role, "primary") != 0)
+		return false;
+	for (unsigned i = 0; i < status->peer_count; i++) {
+		const struct status_peer *peer = &status->peers[i];
+
+		if (peer->connected && !peer->needs_sync && !peer->sync.active &&
+		    peer->lag.ns <= objective_ns)
+			return true;
+	}
+	return false;
+}
+
+/* An enumeration as 0/1 samples, one for each value that it can have. */
+static void put_enum(struct out *out, const char *name, const char *key,
+		     const struct status_group *group, const char *const *values, const char *is)
+{
+	bool known = false;
+
+	for (; *values; values++) {
+		put_series(out, name, group, key, *values);
+		(void)fprintf(out->file, "%d\n", strcmp(*values, is) == 0);
+		known = known || strcmp(*values, is) == 0;
+	}
+	if (!known && is[0]) {
+		put_series(out, name, group, key, is);
+		(void)fputs("1\n", out->file);
+	}
+}
+
+static void put_enums(struct out *out, const struct status_group *const *groups, unsigned count)
+{
+	static const char *const roles[] = { "primary", "standby", "fenced", NULL };
+	static const char *const primary[] = { "starting", "settling", "serving", "stopping",
+					       "stopped",  "failed",   NULL };
+	static const char *const standby[] = { "waiting",   "receiving", "syncing",
+					       "promoting", "failed",	 NULL };
+
+	put_head(out, "holdfast_role", "gauge", "1 for the role that the group has here.");
+	for (unsigned i = 0; i < count; i++)
+		put_enum(out, "holdfast_role", "role", groups[i], roles, groups[i]->role);
+	put_head(out, "holdfast_state", "gauge", "1 for the state that the group is in.");
+	for (unsigned i = 0; i < count; i++)
+		put_enum(out, "holdfast_state", "state", groups[i],
+			 side_of(groups[i]) == STANDBY ? standby : primary, groups[i]->state);
+}
+
+static void put_flags(struct out *out, const struct status_group *const *groups, unsigned count)
+{
+	put_head(out, "holdfast_protected", "gauge",
+		 "1 if a standby could be promoted within its objective now.");
+	for (unsigned i = 0; i < count; i++) {
+		put_series(out, "holdfast_protected", groups[i], NULL, NULL);
+		(void)fprintf(out->file, "%d\n", status_is_protected(groups[i]));
+	}
+	put_head(out, "holdfast_consistent", "gauge",
+		 "1 if the standby's volumes are equal to one position of the history.");
+	for (unsigned i = 0; i < count; i++) {
+		if (side_of(groups[i]) != STANDBY)
+			continue;
+		put_series(out, "holdfast_consistent", groups[i], NULL, NULL);
+		(void)fprintf(out->file, "%d\n", groups[i]->consistent);
+	}
+	put_head(out, "holdfast_replication_connected", "gauge", "1 if the stream is up.");
+	for (unsigned i = 0; i < count; i++) {
+		const struct status_group *group = groups[i];
+
+		if (side_of(group) == STANDBY) {
+			put_series(out, "holdfast_replication_connected", group, "peer",
+				   group->source);
+			(void)fprintf(out->file, "%d\n", group->connected);
+		}
+		for (unsigned j = 0; side_of(group) == PRIMARY && j < group->peer_count; j++) {
+			put_series(out, "holdfast_replication_connected", group, "peer",
+				   group->peers[j].node);
+			(void)fprintf(out->file, "%d\n", group->peers[j].connected);
+		}
+	}
+}
+
+static uint64_t remaining(const struct status_sync *sync)
+{
+	return sync->active ? sub_floor_u64(sync->total_bytes, sync->done_bytes) : 0;
+}
+
+static void put_resync(struct out *out, const struct status_group *const *groups, unsigned count)
+{
+	const char *name = "holdfast_resync_remaining_bytes";
+
+	put_head(out, name, "gauge", "Bytes that a copy or resync has still to move.");
+	for (unsigned i = 0; i < count; i++) {
+		const struct status_group *group = groups[i];
+
+		if (side_of(group) == STANDBY) {
+			put_series(out, name, group, "peer", group->source);
+			put_number(out, COUNT, remaining(&group->sync));
+		}
+		for (unsigned j = 0; side_of(group) == PRIMARY && j < group->peer_count; j++) {
+			put_series(out, name, group, "peer", group->peers[j].node);
+			put_number(out, COUNT, remaining(&group->peers[j].sync));
+		}
+	}
+	put_head(out, "holdfast_volume_size_bytes", "gauge", "Size of a volume.");
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned j = 0; j < groups[i]->volume_count; j++) {
+			put_series(out, "holdfast_volume_size_bytes", groups[i], "volume",
+				   groups[i]->volumes[j].name);
+			put_number(out, COUNT, groups[i]->volumes[j].size_bytes);
+		}
+	}
+}
+
+char *status_metrics(const char *daemon, const char *node, const struct status_group *const *groups,
+		     unsigned group_count)
+{
+	struct out out = { .node = node };
+	char *text = NULL;
+	size_t length_bytes = 0;
+
+	out.file = open_memstream(&text, &length_bytes);
+	if (!out.file)
+		return NULL;
+	put_head(&out, "holdfast_build_info", "gauge", "1, with the version in a label.");
+	(void)fprintf(out.file, "holdfast_build_info{version=\"%s\",daemon=\"%s\"} 1\n",
+		      HOLDFAST_VERSION, daemon);
+	put_head(&out, "holdfast_up", "gauge", "1 while the daemon answers.");
+	(void)fprintf(out.file, "holdfast_up{daemon=\"%s\"", daemon);
+	put_label(&out, "node", node, false);
+	(void)fputs("} 1\n", out.file);
+	put_enums(&out, groups, group_count);
+	put_flags(&out, groups, group_count);
+	for (size_t i = 0; i < array_len(families); i++) {
+		put_head(&out, families[i].name, families[i].type, families[i].help);
+		for (unsigned j = 0; j < group_count; j++)
+			put_family_of(&out, &families[i], groups[j]);
+	}
+	put_resync(&out, groups, group_count);
+	if (fclose(out.file) != 0) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
