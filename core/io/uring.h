@@ -37,9 +37,13 @@ void uring_free(struct io *io);
 /* Probes, never assumes from a version. Safe from any thread, makes and drops a ring of its own. */
 void uring_probe(struct uring_features *ret_features);
 
+/* Which port a TCP listener got, for listeners on port 0. 0 for unix sockets. */
+int uring_listener_port(struct io_listener *listener);
+
 struct uring_stats {
 	uint64_t turns, submits, completions, fixed_buffer_ops, work_items;
 };
+/* On the loop's thread, or when it does not run. */
 void uring_stats(struct io *io, struct uring_stats *ret_stats);
 
 #endif

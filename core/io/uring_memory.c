@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory, and the regions of it that are registered with the kernel (fewer page look-ups per I/O).
+ *
+ * A registered region pins its pages. If the memory were freed and its address used again, I/O by
+ * region would go to the old pages; so freeing a block drops every region that touches it.
+ */
+#include "core/io/internal.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+void *uring_alloc(struct io *io, size_t size, size_t align)
+{
+	void *memory = NULL;
+
+	(void)io;
+	must(is_power_of_two(align) && align >= sizeof(void *));
+	if (posix_memalign(&memory, align, max_size(size, 1)) != 0)
+		return NULL;
+	memset(memory, 0, size);
+	return memory;
+}
+
+static void region_update(struct uring *loop, unsigned index)
+{
+	struct region *region = &loop->regions[index];
+	struct iovec iov = { .iov_base = region->base, .iov_len = region->len };
+	__u64 tag = 0;
+
+	if (!loop->ring_ready || !loop->regions_enabled)
+		return;
+	region->registered =
+		io_uring_register_buffers_update_tag(&loop->ring, index, &iov, &tag, 1) == 1 &&
+		region->base;
+}
+
+void uring_release(struct io *io, void *memory)
+{
+	struct uring *loop = uring_of(io);
+	uint8_t *begin = memory;
+	size_t len;
+
+	if (!memory)
+		return;
+	len = malloc_usable_size(memory);
+	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+		struct region *region = &loop->regions[i];
+
+		if (!region->base || region->base >= begin + len ||
+		    region->base + region->len <= begin)
+			continue;
+		*region = (struct region){ 0 };
+		region_update(loop, i);
+	}
+	free(memory);
+}
+
+int uring_buffers(struct io *io, void *base, size_t len)
+{
+	struct uring *loop = uring_of(io);
+	uint8_t *next = base;
+	bool all = true;
+
+	for (unsigned i = 0; i < REGIONS_MAX && len > 0; i++) {
+		struct region *region = &loop->regions[i];
+
+		if (region->base)
+			continue;
+		region->base = next;
+		region->len = min_size(len, REGION_BYTES_MAX);
+		region_update(loop, i);
+		if (loop->ring_ready && !region->registered)
+			all = false;
+		next += region->len;
+		len -= region->len;
+	}
+	if (len > 0)
+		return -ENOSPC;
+	return all ? 0 : -ENOMEM;
+}
+
+void regions_start(struct uring *loop)
+{
+	loop->regions_enabled = io_uring_register_buffers_sparse(&loop->ring, REGIONS_MAX) == 0;
+	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+		if (loop->regions[i].base)
+			region_update(loop, i);
+	}
+}
+
+int region_find(const struct uring *loop, const void *base, size_t len)
+{
+	const uint8_t *begin = base;
+
+	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+		const struct region *region = &loop->regions[i];
+
+		if (region->registered && begin >= region->base &&
+		    begin < region->base + region->len &&
+		    len <= (size_t)(region->base + region->len - begin))
+			return (int)i;
+	}
+	return -1;
+}
+
+uint64_t uring_random(struct io *io)
+{
+	struct uring *loop = uring_of(io);
+
+	if (loop->random_left == 0) {
+		must(getrandom(loop->random, sizeof(loop->random), 0) ==
+		     (ssize_t)sizeof(loop->random));
+		loop->random_left = RANDOM_WORDS;
+	}
+	return loop->random[--loop->random_left];
+}
