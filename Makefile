@@ -232,7 +232,8 @@ LAYERS_OF_core/conf := base proto conf
 LAYERS_OF_core/group := base proto io conf group sim
 LAYERS_OF_core/block := base proto io conf group block sim
 LAYERS_OF_cli := base proto io conf group cli
-UNIT_DIRS := core/base proto core/io core/conf core/group core/block cli
+LAYERS_OF_sim := base proto io sim
+UNIT_DIRS := core/base proto core/io core/conf core/group core/block cli sim
 define unit_test
 $(OUT)/$(1): $(OUT)/obj/$(1).o $(UNIT_HELPER_OBJ) $(call libs_of,$(2))
 	$$(call say,LD,$$@)
