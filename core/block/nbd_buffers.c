@@ -117,8 +117,8 @@ int nbd_buffers_init(struct nbd_buffers *b, struct io *io, size_t size)
 		free_push(b, unit, order);
 		unit += 1u << order;
 	}
-	/* Advice; without it every transfer works the same. */
-	(void)io_buffers(io, b->base, (size_t)b->unit_count * NBD_UNIT_BYTES);
+	/* Not registered with io_buffers(): that would pin every page of a region that is mostly
+	 * idle, and untouched where the allocator is lazy. */
 	return 0;
 }
 
