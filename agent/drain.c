@@ -183,6 +183,8 @@ static void checkpoint_due(struct io_timer *timer)
 	struct agent_group *group = container_of(timer, struct agent_group, checkpoint_timer);
 
 	drain_checkpoint(group);
+	if (group->journal.blocked || journal_free_slots(&group->journal) < 2)
+		drain_space(group, group->journal.blocked);
 	io_timer_start(group->io, &group->checkpoint_timer, group->conf->checkpoint_interval_ns);
 }
 
@@ -225,6 +227,8 @@ static void released(struct io_op *op, int64_t res)
 	}
 	drain_floor(group);
 	group_step_stop(group);
+	if (res == -EALREADY)
+		return; /* another release is under way; checkpoint_due() looks again */
 	if (group->journal.blocked || journal_free_slots(&group->journal) < 2)
 		drain_space(group, group->journal.blocked);
 }

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One group of this host as the agent's process runs it: a loop thread, the group's state machine,
+ * and the NBD server in front of it. Control threads start and stop it from outside.
+ *
+ * Threads: functions without a note are for control threads (main, control connections) and block.
+ * `turn` lets one of them change the service at a time; `lock` guards what several threads read.
+ */
+#ifndef HOLDFAST_AGENT_SERVICE_H
+#define HOLDFAST_AGENT_SERVICE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/agent.h"
+#include "core/block/nbd_server.h"
+#include "core/conf/peek.h"
+#include "core/io/loop.h"
+
+#define SERVICE_PATH_MAX 256u
+
+enum service_state {
+	SERVICE_STOPPED = 0, /* no group object */
+	SERVICE_STARTING,
+	SERVICE_SERVING,
+	SERVICE_FAILED, /* the group object is there and tells why */
+	SERVICE_STOPPING,
+};
+
+struct agent_service {
+	const struct conf *conf;
+	const struct conf_group *group_conf;
+	struct io_tls *tls;
+	char socket_path[SERVICE_PATH_MAX];
+	void (*broken)(const char *name, int res);
+	void (*changed)(void *owner); /* from any thread, after the state changed */
+	void *owner;
+
+	pthread_mutex_t turn;
+	pthread_mutex_t lock; /* taken after `turn`, also on loop threads, never held while blocking */
+	pthread_cond_t moved;
+	/* under `lock` */
+	enum service_state state;
+	int res;
+	struct nbd_server *nbd; /* NULL: nothing is served */
+	struct export_limits limits[GROUP_VOLUMES_MAX]; /* of each volume of the configuration, */
+	bool served[GROUP_VOLUMES_MAX];			/* when it is served */
+
+	struct loop *loop; /* made at the first start, kept */
+	/* loop thread only */
+	struct agent_group *group;
+	struct nbd_server *stopping_nbd;
+	bool stop_group; /* once the NBD server is gone */
+	char error[STATUS_TEXT_MAX];
+};
+
+struct service_result {
+	int res; /* 0; -ENOENT no such group directory; -ESTALE not primary here; else why it failed */
+	bool already;
+	char text[STATUS_TEXT_MAX * 2]; /* what, where, when res != 0 */
+	char remedy[STATUS_TEXT_MAX];
+	uint64_t took_ns;
+};
+
+void service_init(struct agent_service *service);
+/* Stops what runs, ends the loop's thread. */
+void service_deinit(struct agent_service *service);
+/* Serves the group when its superblock says primary; when it is being served already, says so. */
+void service_adopt(struct agent_service *service, struct service_result *ret_result);
+/* Stops serving, keeps the role. */
+void service_release(struct agent_service *service, struct service_result *ret_result);
+/* 0 and the mark's seq, or a negative errno. */
+int64_t service_mark(struct agent_service *service, const char *name);
+/* False when there is no such group directory; `error` says so, or why it cannot be read. */
+bool service_status(struct agent_service *service, struct status_group *ret_status, char *error,
+		    size_t error_max);
+enum service_state service_state(struct agent_service *service);
+bool service_alive(struct agent_service *service, unsigned ms);
+
+/* For the lobby, on its loop's thread. */
+/* Whether the volume is served now; then *ret_limits is filled. */
+bool service_limits(struct agent_service *service, unsigned volume,
+		    struct export_limits *ret_limits);
+/* Hands a connection over. 0, or -ESHUTDOWN. */
+int service_give(struct agent_service *service, struct nbd_conn *conn);
+/* Whether an NBD client of that identity may open the group's volumes; any thread. */
+bool service_client_allowed(const struct conf_group *group, const struct io_peer *peer);
+
+/* CLOCK_BOOTTIME for control threads. */
+uint64_t service_now_ns(void);
+
+#endif

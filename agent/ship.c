@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shipping to one standby: connect, agree where the stream begins, stream, and again after every break.
+ *
+ *   WAITING -> CONNECTING -> HELLO -> PREPARING -> STREAMING -+
+ *      ^------------- any failure, with back-off -------------+
+ *
+ * Where the stream begins (S = the standby's durable seq):
+ *   resume   our journal still holds S + 1 and the chain values agree there;
+ *   sync     the dirty map is in force, or the standby is empty or behind the journal: its volumes are copied
+ *            beside the stream, which begins at S + 1, or (reset) at our present end.
+ *   never    the standby holds what our history does not: diverged, the operator decides.
+ *
+ * Invariant S1: what the journal lets go of (ship_floor) is durable on the standby or durably in its dirty map.
+ * Invariant S2: a higher epoch, from whomever and in whatever answer, fences the group before anything else.
+ */
+#include "agent/ship.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define BACKOFF_MIN_NS 100000000ull
+#define BACKOFF_MAX_NS 5000000000ull
+#define SOFTWARE "holdfast 0.1.0"
+
+static void connect_now(struct ship *ship);
+
+static void settle(struct ship *ship)
+{
+	if (ship->settled)
+		return;
+	ship->settled = true;
+	if (ship->group->state == AGENT_SETTLING)
+		group_settled(ship->group);
+}
+
+static void retry_due(struct io_timer *timer)
+{
+	connect_now(container_of(timer, struct ship, retry_timer));
+}
+
+static void wait_to_retry(struct ship *ship)
+{
+	struct io *io = ship->group->io;
+	uint64_t delay = BACKOFF_MIN_NS << min_u64(ship->attempts, 6);
+
+	delay = min_u64(delay, ship->refused ? BACKOFF_MAX_NS : BACKOFF_MAX_NS / 2);
+	delay = delay / 2 + io_random(io) % (delay / 2 + 1);
+	ship->attempts++;
+	ship->state = SHIP_WAITING;
+	io_timer_start(io, &ship->retry_timer, delay);
+}
+
+static void drop_connection(struct ship *ship)
+{
+	ship->generation++;
+	ship->start_ready = false;
+	io_timer_stop(ship->group->io, &ship->heartbeat_timer);
+	io_timer_stop(ship->group->io, &ship->retry_timer);
+	if (sync_active(ship->sync))
+		sync_end(ship->sync);
+	ship->heard_ns = max_u64(ship->heard_ns, link_heard_ns(ship->link));
+	link_close(ship->link);
+	io_stream_close(ship->stream);
+	ship->stream = NULL;
+	if (!ship->tail_pending)
+		tail_drop(&ship->tail);
+}
+
+void ship_disconnect(struct ship *ship, const char *text)
+{
+	if (ship->state == SHIP_OFF || ship->state == SHIP_WAITING)
+		return;
+	if (text && text[0])
+		snprintf(ship->error, sizeof(ship->error), "%.*s", (int)sizeof(ship->error) - 1,
+			 text);
+	drop_connection(ship);
+	wait_to_retry(ship);
+	settle(ship);
+}
+
+static void send_control(struct ship *ship, enum frame_type type, int len)
+{
+	struct frame frame = { .type = (uint16_t)type, .epoch = ship->group->dir.sb.epoch };
+
+	must(len >= 0);
+	frame.body_bytes = (uint32_t)len;
+	if (link_send(ship->link, &frame, ship->control))
+		ship_disconnect(ship, "the link has no room for a control message");
+}
+
+static void send_hello(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	const struct superblock *sb = &group->dir.sb;
+	struct link_hello *hello = &ship->hello;
+
+	memset(hello, 0, sizeof(*hello));
+	hello->protocol_min = hello->protocol_max = PROTOCOL_VERSION;
+	snprintf(hello->software, sizeof(hello->software), "%s", SOFTWARE);
+	snprintf(hello->node, sizeof(hello->node), "%s", group->options.conf->node);
+	snprintf(hello->group, sizeof(hello->group), "%s", sb->name);
+	hello->group_uuid = sb->group;
+	hello->epoch = sb->epoch;
+	hello->head = (struct link_position){ .epoch = sb->epoch, .seq = group->journal.durable_seq };
+	hello->oldest_seq = journal_oldest_seq(&group->journal);
+	hello->wall_time_ns = io_wall(group->io);
+	hello->session = io_random(group->io);
+	hello->history_count = sb->history_count;
+	memcpy(hello->history, sb->history, sizeof(hello->history));
+	hello->volume_count = sb->volume_count;
+	memcpy(hello->volumes, sb->volumes, sizeof(hello->volumes));
+	ship->state = SHIP_HELLO;
+	send_control(ship, FRAME_HELLO,
+		     link_hello_pack(hello, ship->control, sizeof(ship->control)));
+}
+
+static void tls_done(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, connect_op);
+	struct io_stream *stream = ship->stream;
+
+	ship->connect_pending = false;
+	if (ship->stopped || !stream)
+		return;
+	if (res < 0) {
+		char text[STATUS_TEXT_MAX];
+
+		snprintf(text, sizeof(text), "TLS with %.64s: %.150s", ship->conf->address,
+			 io_stream_error(stream)[0] ? io_stream_error(stream) :
+						      strerror((int)-res));
+		ship_disconnect(ship, text);
+		return;
+	}
+	ship->stream = NULL;
+	link_start(ship->link, stream);
+	ship->connected_ns = io_now(ship->group->io);
+	io_timer_start(ship->group->io, &ship->heartbeat_timer,
+		       ship->group->conf->heartbeat_interval_ns);
+	send_hello(ship);
+}
+
+static void connected(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, connect_op);
+
+	ship->connect_pending = false;
+	if (res < 0) {
+		char text[STATUS_TEXT_MAX];
+
+		ship->stream = NULL;
+		snprintf(text, sizeof(text), "cannot connect to %.128s: %s", ship->conf->address,
+			 strerror((int)-res));
+		if (!ship->stopped)
+			ship_disconnect(ship, text);
+		return;
+	}
+	if (ship->stopped) {
+		io_stream_close(ship->stream);
+		ship->stream = NULL;
+		return;
+	}
+	ship->connect_pending = true;
+	ship->connect_op.done = tls_done;
+	io_start_tls(ship->stream, ship->group->options.tls, false, ship->conf->node,
+		     &ship->connect_op);
+}
+
+static void connect_now(struct ship *ship)
+{
+	struct io_address address;
+
+	/* What an earlier connection left in flight must come back first: it uses the same ops. */
+	if (ship->connect_pending || ship->tail_pending || ship->prepare_pending ||
+	    ship->release_user || !sync_quiet(ship->sync)) {
+		io_timer_start(ship->group->io, &ship->retry_timer, BACKOFF_MIN_NS / 10);
+		return;
+	}
+	snprintf(address.text, sizeof(address.text), "%s", ship->conf->address);
+	ship->state = SHIP_CONNECTING;
+	ship->generation++;
+	ship->refused = false;
+	ship->reconnects++;
+	ship->stream = NULL;
+	ship->connect_pending = true;
+	ship->connect_op.done = connected;
+	io_connect(ship->group->io, &address, &ship->stream, &ship->connect_op);
+}
+
+/* The answer to HELLO. */
+
+static void start_stream(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	struct link_start *start = &ship->start;
+
+	if (start->sync)
+		start->sync_bytes = dirty_bytes(ship->dirty);
+	send_control(ship, FRAME_START,
+		     link_start_pack(start, ship->control, sizeof(ship->control)));
+	if (ship->state != SHIP_PREPARING)
+		return;
+	ship->state = SHIP_STREAMING;
+	ship->attempts = 0;
+	ship->error[0] = 0;
+	ship->window_bytes = min_u64(ship->conf->window_bytes, ship->welcome.window_bytes);
+	ship->sent_seq = start->from_seq - 1;
+	ship->sent_first = ship->sent_count = 0;
+	ship->unacked_bytes = 0;
+	ship->durable_seq = ship->received_seq = start->from_seq - 1;
+	ship->applied_seq = start->reset ? start->from_seq - 1 : ship->welcome.applied_seq;
+	tail_seek(&ship->tail, start->from_seq);
+	if (start->sync)
+		sync_begin(ship->sync);
+	settle(ship);
+	drain_floor(group);
+	ship_pump(ship);
+}
+
+/* The dirty map is in force and durable: the stream may begin at our present end. */
+static void sync_prepared(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, prepare_op);
+
+	ship->prepare_pending = false;
+	if (res < 0) {
+		group_fail(ship->group, (int)res, "a standby's dirty map cannot be written");
+		return;
+	}
+	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
+		return;
+	ship->start_ready = true;
+	ship_kick(ship);
+}
+
+void ship_kick(struct ship *ship)
+{
+	if (ship->start_ready && ship->group->journal.durable_seq + 1 >= ship->start.from_seq) {
+		ship->start_ready = false;
+		start_stream(ship);
+		return;
+	}
+	ship_pump(ship);
+}
+
+/* What is on its way to the journal is before the new beginning as well. */
+static void set_unapplied(struct ship *ship)
+{
+	struct list *pos;
+
+	list_for_each(pos, &ship->group->unapplied)
+	{
+		const struct segment *segment = container_of(pos, struct segment, owner_link);
+
+		for (uint32_t i = 0; i < segment->header.records; i++) {
+			struct record record;
+			int r = record_decode(segment->table + (size_t)i * RECORD_BYTES,
+					      &segment->header, &record);
+
+			must(r == 0); /* our own */
+			if (record.type != RECORD_MARK)
+				dirty_set(ship->dirty, record.volume, record.offset_bytes,
+					  record.length_bytes);
+		}
+	}
+}
+
+/* A stream that does not continue the standby's journal: from our present end, copying what it lacks. */
+static void prepare_reset(struct ship *ship, bool everything)
+{
+	struct agent_group *group = ship->group;
+	struct journal_position at;
+
+	commit_seal(group);
+	at = group->journal.head;
+	if (everything)
+		dirty_set_all(ship->dirty);
+	else
+		set_unapplied(ship);
+	commit_flush(group, at.seq - 1);
+	ship->durable_bytes = at.bytes;
+	ship->start = (struct link_start){
+		.from_seq = at.seq,
+		.sync = true,
+		.reset = true,
+		.base = { .epoch = group->dir.sb.epoch,
+			  .seq = at.seq - 1,
+			  .chain = at.chain,
+			  .bytes = at.bytes },
+	};
+	ship->prepare_pending = true;
+	ship->prepare_generation = ship->generation;
+	ship->prepare_op.done = sync_prepared;
+	ship_needs_sync(ship, at.seq - 1, &ship->prepare_op);
+}
+
+/* The reader stands where the standby's next segment should be. */
+static void position_found(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, prepare_op);
+	const struct link_position *theirs = &ship->welcome.durable;
+	const struct journal_position *at = &ship->tail.reader.at;
+
+	ship->prepare_pending = false;
+	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
+		return;
+	if (res == -ENOENT) {
+		prepare_reset(ship, !ship->peer->needs_sync || ship->welcome.syncing);
+		return;
+	}
+	if (res < 0) {
+		ship_disconnect(ship, ship->group->journal.error[0] ?
+					      ship->group->journal.error :
+					      "the journal cannot be read");
+		return;
+	}
+	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
+		ship->refused = true;
+		ship_disconnect(ship, "diverged: the standby's history differs from ours at its last "
+				      "position; nothing was sent");
+		return;
+	}
+	ship->durable_bytes = at->bytes;
+	ship->start = (struct link_start){ .from_seq = theirs->seq + 1,
+					   .sync = ship->peer->needs_sync };
+	start_stream(ship);
+}
+
+static void decide(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	const struct superblock *sb = &group->dir.sb;
+	const struct link_welcome *w = &ship->welcome;
+	uint64_t s = w->durable.seq;
+
+	ship->state = SHIP_PREPARING;
+	if (w->empty || (w->syncing && !ship->peer->needs_sync)) {
+		prepare_reset(ship, true);
+		return;
+	}
+	if (s > group->journal.appended_seq ||
+	    !history_is_prefix(sb->history, sb->history_count, group->journal.appended_seq,
+			       w->history, w->history_count, s)) {
+		ship->refused = true;
+		ship_disconnect(ship, "diverged: the standby holds writes that this primary does not; "
+				      "nothing was sent");
+		return;
+	}
+	if (ship->peer->needs_sync && s < ship->peer->released_seq) {
+		/* The records behind S up to released_seq are in the dirty map; so will be the rest. */
+		prepare_reset(ship, false);
+		return;
+	}
+	if (s + 1 < journal_oldest_seq(&group->journal)) {
+		prepare_reset(ship, true);
+		return;
+	}
+	ship->prepare_pending = true;
+	ship->prepare_generation = ship->generation;
+	ship->prepare_op.done = position_found;
+	journal_reader_seek(&ship->tail.reader, s + 1, &ship->prepare_op);
+}
+
+static int on_refuse(struct ship *ship, const uint8_t *body, uint32_t len)
+{
+	struct link_refuse refuse;
+	char text[STATUS_TEXT_MAX];
+
+	if (link_refuse_unpack(body, len, &refuse))
+		return -EPROTO;
+	if (refuse.epoch > ship->group->dir.sb.epoch) {
+		group_fenced(ship->group, refuse.epoch, ship->conf->node);
+		return 0;
+	}
+	ship->refused = refuse.code != LINK_REFUSE_BUSY;
+	snprintf(text, sizeof(text), "refused: %.200s", refuse.text);
+	ship_disconnect(ship, text);
+	return 0;
+}
+
+static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
+{
+	struct ship *ship = owner;
+
+	if (frame->epoch > ship->group->dir.sb.epoch) {
+		if (frame->type != FRAME_REFUSE)
+			group_fenced(ship->group, frame->epoch, ship->conf->node);
+		return frame->type == FRAME_REFUSE ? on_refuse(ship, body, frame->body_bytes) : 0;
+	}
+	switch (frame->type) {
+	case FRAME_REFUSE:
+		return on_refuse(ship, body, frame->body_bytes);
+	case FRAME_WELCOME:
+		if (ship->state != SHIP_HELLO ||
+		    link_welcome_unpack(body, frame->body_bytes, &ship->welcome))
+			return -EPROTO;
+		decide(ship);
+		return 0;
+	case FRAME_ACK:
+		if (ship->state != SHIP_STREAMING)
+			return -EPROTO;
+		ship_acked(ship, frame);
+		return 0;
+	case FRAME_SYNC_ACK:
+		if (ship->state != SHIP_STREAMING || !sync_active(ship->sync))
+			return -EPROTO;
+		sync_acked(ship->sync, frame->seq);
+		return 0;
+	case FRAME_BYE:
+		ship_disconnect(ship, "the standby ended the connection");
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+static uint8_t *no_place(void *owner, const struct frame *frame)
+{
+	/* A standby never sends bulk: on_frame() will end the link; the control buffer takes what fits. */
+	struct ship *ship = owner;
+
+	return frame->body_bytes <= sizeof(ship->control) ? ship->control : NULL;
+}
+
+static void on_writable(void *owner)
+{
+	ship_pump(owner);
+}
+
+static void on_ended(void *owner, int res, const char *text)
+{
+	struct ship *ship = owner;
+
+	ship_disconnect(ship, res == 0 ? "the standby closed the connection" : text);
+}
+
+static void heartbeat_due(struct io_timer *timer)
+{
+	struct ship *ship = container_of(timer, struct ship, heartbeat_timer);
+	struct agent_group *group = ship->group;
+	uint64_t heard = max_u64(link_heard_ns(ship->link), ship->connected_ns);
+
+	if (io_now(group->io) - heard > group->conf->peer_timeout_ns) {
+		ship_disconnect(ship, "the standby has gone silent");
+		return;
+	}
+	if (ship->state == SHIP_STREAMING)
+		ship_heartbeat(ship);
+	io_timer_start(group->io, &ship->heartbeat_timer, group->conf->heartbeat_interval_ns);
+}
+
+/* Life. */
+
+static void dirty_loaded(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, prepare_op);
+
+	ship->prepare_pending = false;
+	if (res == -ENOENT || res > 0)
+		dirty_set_all(ship->dirty); /* in force but lost or damaged: copy everything */
+	else if (res < 0)
+		snprintf(ship->error, sizeof(ship->error), "its dirty map cannot be read: %s",
+			 strerror((int)-res));
+	if (res < 0 && res != -ENOENT)
+		dirty_set_all(ship->dirty);
+	if (!ship->stopped)
+		connect_now(ship);
+}
+
+void ship_start(struct ship *ship)
+{
+	ship->stopped = false;
+	ship->state = SHIP_WAITING;
+	if (!ship->peer->needs_sync) {
+		connect_now(ship);
+		return;
+	}
+	ship->prepare_pending = true;
+	ship->prepare_op.done = dirty_loaded;
+	dirty_load(ship->dirty, &ship->prepare_op);
+}
+
+void ship_stop(struct ship *ship)
+{
+	if (ship->stopped)
+		return;
+	ship->stopped = true;
+	ship->settled = true;
+	if (link_is_open(ship->link)) {
+		struct frame frame = { .type = FRAME_BYE, .epoch = ship->group->dir.sb.epoch };
+		struct link_bye bye = { .text = "" };
+		int len;
+
+		snprintf(bye.text, sizeof(bye.text), "the primary stops");
+		len = link_bye_pack(&bye, ship->control, sizeof(ship->control));
+		frame.body_bytes = (uint32_t)len;
+		link_finish(ship->link, &frame, ship->control);
+	}
+	drop_connection(ship);
+	ship->state = SHIP_OFF;
+}
+
+bool ship_quiet(const struct ship *ship)
+{
+	return ship->stopped && !ship->connect_pending && !ship->tail_pending &&
+	       !ship->prepare_pending && !ship->release_user && sync_quiet(ship->sync);
+}
+
+int ship_new(struct agent_group *group, const struct conf_peer *peer, struct ship **ret_ship)
+{
+	struct ship *ship = io_alloc(group->io, sizeof(*ship), 64);
+	struct link_events events = { .owner = ship,
+				      .place = no_place,
+				      .frame = on_frame,
+				      .writable = on_writable,
+				      .ended = on_ended };
+	char path[GROUP_PATH_MAX];
+	int r;
+
+	if (!ship)
+		return -ENOMEM;
+	ship->group = group;
+	ship->conf = peer;
+	ship->state = SHIP_OFF;
+	ship->stopped = true;
+	ship->retry_timer.fire = retry_due;
+	ship->heartbeat_timer.fire = heartbeat_due;
+	ship->peer = group_dir_peer(&group->dir, peer->node);
+	r = ship->peer ? 0 : -E2BIG;
+	if (snprintf(path, sizeof(path), "%s/dirty.%s", group->dir.path, peer->node) >=
+	    (int)sizeof(path))
+		r = -ENAMETOOLONG;
+	if (!r)
+		r = link_new(group->io, SHIP_OUT_BYTES, &events, &ship->link);
+	if (!r)
+		r = tail_init(&ship->tail, &group->journal, &group->ring);
+	if (!r)
+		r = dirty_new(group->io, path, &group->dir.sb, &ship->dirty);
+	if (!r)
+		r = sync_new(ship, &ship->sync);
+	if (!r)
+		r = journal_reader_init(&ship->release_reader, &group->journal);
+	ship->release_reader_open = !r;
+	if (r) {
+		ship_free(ship);
+		return r;
+	}
+	*ret_ship = ship;
+	return 0;
+}
+
+struct ship *ship_free(struct ship *ship)
+{
+	struct io *io = ship->group->io;
+
+	if (ship->release_reader_open)
+		journal_reader_deinit(&ship->release_reader);
+	if (ship->sync)
+		sync_free(ship->sync);
+	if (ship->dirty)
+		dirty_free(ship->dirty);
+	if (ship->tail.journal)
+		tail_deinit(&ship->tail);
+	link_free(ship->link);
+	io_free(io, ship);
+	return NULL;
+}
+
+void ship_before_write(struct ship *ship, unsigned volume_id, uint64_t off, uint64_t len)
+{
+	if (sync_active(ship->sync))
+		sync_before_write(ship->sync, volume_id, off, len);
+}

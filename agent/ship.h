@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A standby as its primary keeps it: the link, the position, the dirty map. Shared by ship.c (dialogue and
+ * stream), ship_send.c (what goes over the link, and when) and sync.c (copy beside the stream). Loop thread.
+ */
+#ifndef HOLDFAST_AGENT_SHIP_H
+#define HOLDFAST_AGENT_SHIP_H
+
+#include "agent/internal.h"
+#include "core/group/dirty.h"
+#include "core/group/link.h"
+#include "proto/link.h"
+
+#define SHIP_SENT_MAX 4096u /* segments sent and not acknowledged durable */
+#define SHIP_OUT_BYTES (4u << 20)
+
+enum ship_state {
+	SHIP_OFF,	  /* before start, after stop */
+	SHIP_WAITING,	  /* between attempts */
+	SHIP_CONNECTING,  /* TCP, then TLS */
+	SHIP_HELLO,	  /* HELLO sent, the answer is awaited */
+	SHIP_PREPARING,	  /* deciding where to start: journal look-up, dirty map */
+	SHIP_STREAMING,
+};
+
+struct ship_sent {
+	uint64_t last_seq, bytes_end, first_time_ns;
+	uint32_t stored_bytes;
+};
+
+struct sync;
+
+struct ship {
+	struct agent_group *group;
+	const struct conf_peer *conf;
+	struct superblock_peer *peer; /* in the superblock */
+	enum ship_state state;
+	bool settled, refused, stopped;
+	char error[STATUS_TEXT_MAX];
+
+	struct link *link;
+	struct io_stream *stream; /* while connecting */
+	struct io_op connect_op;
+	bool connect_pending;
+	struct io_timer retry_timer, heartbeat_timer;
+	unsigned attempts; /* since the last good connection */
+
+	struct link_hello hello;
+	struct link_welcome welcome;
+	struct link_start start;
+	bool start_ready; /* waits only for what lies before it to be durable */
+	uint8_t control[FRAME_CONTROL_MAX_BYTES];
+
+	struct tail tail;
+	struct io_op tail_op, prepare_op;
+	bool tail_pending, prepare_pending;
+	uint64_t generation; /* of the connection; what an older one left in flight is dropped */
+	uint64_t prepare_generation, tail_generation;
+	uint64_t window_bytes;
+	uint64_t sent_seq, unacked_bytes;
+	uint64_t received_seq, durable_seq, applied_seq; /* as acknowledged */
+	struct ship_sent sent[SHIP_SENT_MAX];
+	unsigned sent_first, sent_count;
+
+	struct dirty_map *dirty;
+	struct sync *sync;
+	struct group_dir_store store;
+
+	/* release into the dirty map */
+	struct io_op *release_user;
+	struct io_op release_op;
+	struct journal_reader release_reader;
+	bool release_reader_open;
+	struct io_timer release_timer;
+	uint64_t release_seq;
+
+	uint64_t durable_bytes;	/* bytes_end at durable_seq, 0 = not known yet */
+	uint64_t sent_segments, reconnects, connected_ns, heard_ns;
+};
+
+/* ship.c */
+void ship_disconnect(struct ship *ship, const char *text); /* and try again later */
+/* Dirty map in force from here on, for records up to `seq`; durable when op completes. */
+
+/* ship_release.c: dirty map in force from here on, for records up to `seq`; durable when op completes. */
+void ship_needs_sync(struct ship *ship, uint64_t seq, struct io_op *op);
+/* The standby holds everything: the dirty map is no longer in force. */
+void ship_synced(struct ship *ship, struct io_op *op);
+
+/* ship_send.c */
+void ship_pump(struct ship *ship);
+void ship_acked(struct ship *ship, const struct frame *frame);
+void ship_heartbeat(struct ship *ship);
+uint64_t ship_behind_ns(struct ship *ship);
+
+/* sync.c */
+int sync_new(struct ship *ship, struct sync **ret_sync);
+struct sync *sync_free(struct sync *sync);
+/* A session in which the standby is copied to begins / is over. */
+void sync_begin(struct sync *sync);
+void sync_end(struct sync *sync);
+bool sync_active(const struct sync *sync);
+bool sync_quiet(const struct sync *sync); /* nothing in flight */
+bool sync_saving(const struct sync *sync); /* the dirty map is being saved */
+/* Sends what is due before the segment behind `sent_seq`. False: something is due and the link has no room. */
+bool sync_pump(struct sync *sync, uint64_t sent_seq);
+void sync_acked(struct sync *sync, uint64_t count);
+void sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len);
+void sync_status(const struct sync *sync, struct status_sync *ret_status);
+
+#endif

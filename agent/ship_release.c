@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From the journal into the dirty map: what a standby has not acknowledged and the journal shall no longer keep.
+ *
+ *   read the records behind the floor -> set their ranges -> save the map -> superblock says it is in force
+ *
+ * Only then does ship_floor() move (invariant S1). A crash before the superblock was stored leaves the journal in charge,
+ * with a map that is too dirty: harmless.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "agent/ship.h"
+
+#define SAVE_POLL_NS 1000000ull
+
+static void finish(struct ship *ship, int64_t res)
+{
+	struct io_op *user = ship->release_user;
+
+	ship->release_user = NULL;
+	user->done(user, res);
+}
+
+static void stored(struct io_op *op, int64_t res)
+{
+	finish(container_of(op, struct ship, release_op), res);
+}
+
+static void saved(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, release_op);
+
+	if (res < 0) {
+		finish(ship, res);
+		return;
+	}
+	ship->peer->needs_sync = true;
+	ship->peer->released_seq = max_u64(ship->peer->released_seq, ship->release_seq);
+	ship->release_op.done = stored;
+	group_dir_store(&ship->group->dir, &ship->store, &ship->release_op);
+}
+
+static void save(struct ship *ship);
+
+static void save_again(struct io_timer *timer)
+{
+	save(container_of(timer, struct ship, release_timer));
+}
+
+static void save(struct ship *ship)
+{
+	if (sync_saving(ship->sync)) { /* one save at a time */
+		ship->release_timer.fire = save_again;
+		io_timer_start(ship->group->io, &ship->release_timer, SAVE_POLL_NS);
+		return;
+	}
+	ship->release_op.done = saved;
+	if (ship->peer->needs_sync)
+		dirty_save(ship->dirty, &ship->release_op);
+	else
+		dirty_create(ship->dirty, &ship->release_op);
+}
+
+static int set_ranges(struct ship *ship)
+{
+	const struct journal_reader *reader = &ship->release_reader;
+
+	for (uint32_t i = 0; i < reader->header.records; i++) {
+		struct record record;
+
+		if (record_decode(reader->stored + SEGMENT_HEADER_BYTES + (size_t)i * RECORD_BYTES,
+				  &reader->header, &record))
+			return -EBADMSG;
+		if (record.type != RECORD_MARK)
+			dirty_set(ship->dirty, record.volume, record.offset_bytes,
+				  record.length_bytes);
+	}
+	return 0;
+}
+
+static void segment_read(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, release_op);
+
+	if (res > 0 && set_ranges(ship))
+		res = -EBADMSG;
+	if (res < 0) {
+		finish(ship, res);
+		return;
+	}
+	if (res > 0 && segment_last_seq(&ship->release_reader.header) < ship->release_seq) {
+		journal_reader_next(&ship->release_reader, &ship->release_op);
+		return;
+	}
+	save(ship);
+}
+
+static void seek_done(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, release_op);
+
+	if (res < 0) {
+		/* The journal does not reach back that far: only a whole copy is right. */
+		dirty_set_all(ship->dirty);
+		save(ship);
+		return;
+	}
+	ship->release_op.done = segment_read;
+	journal_reader_next(&ship->release_reader, &ship->release_op);
+}
+
+static void release_from(struct ship *ship, uint64_t after_seq, uint64_t seq, struct io_op *op)
+{
+	must(!ship->release_user);
+	ship->release_user = op;
+	ship->release_seq = seq;
+	if (seq <= after_seq) {
+		save(ship);
+		return;
+	}
+	ship->release_op.done = seek_done;
+	journal_reader_seek(&ship->release_reader, after_seq + 1, &ship->release_op);
+}
+
+void ship_release(struct ship *ship, uint64_t seq, struct io_op *op)
+{
+	if (ship->release_user || ship_floor(ship) >= seq) {
+		io_defer(ship->group->io, op, -EALREADY);
+		return;
+	}
+	/* What it was sent and has not acknowledged may be lost there: the session starts over with a copy. */
+	ship_disconnect(ship, "the journal was needed for new writes: what the standby lacks is in its "
+			      "dirty map and will be copied");
+	release_from(ship, ship_floor(ship), seq, op);
+}
+
+void ship_needs_sync(struct ship *ship, uint64_t seq, struct io_op *op)
+{
+	uint64_t floor = ship_floor(ship);
+
+	if (floor == UINT64_MAX)
+		floor = seq;
+	release_from(ship, floor, min_u64(seq, ship->group->journal.durable_seq), op);
+}
+
+void ship_synced(struct ship *ship, struct io_op *op)
+{
+	ship->peer->needs_sync = false;
+	group_dir_store(&ship->group->dir, &ship->store, op);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes over a link in streaming, and what comes back: segments within the window, heartbeats,
+ * acknowledgements, and from them how far the standby is behind.
+ *
+ * Invariant S3: segments are sent in sequence order, without gap, only when durable here.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/ship.h"
+
+static bool send_segment(struct ship *ship)
+{
+	struct tail *tail = &ship->tail;
+	const struct segment_header *header = tail->header;
+	struct ship_sent *sent =
+		&ship->sent[(ship->sent_first + ship->sent_count) % SHIP_SENT_MAX];
+	struct frame frame = {
+		.type = FRAME_SEGMENT,
+		.body_bytes = header->total_bytes,
+		.epoch = ship->group->dir.sb.epoch,
+		.seq = header->first_seq,
+		.arg1 = segment_last_seq(header),
+	};
+
+	if (link_send(ship->link, &frame, tail->stored))
+		return false;
+	must(header->first_seq == ship->sent_seq + 1);
+	*sent = (struct ship_sent){ segment_last_seq(header), header->bytes_end,
+				    header->first_time_ns, header->total_bytes };
+	ship->sent_count++;
+	ship->sent_seq = sent->last_seq;
+	ship->unacked_bytes += sent->stored_bytes;
+	ship->sent_segments++;
+	tail_drop(tail);
+	return true;
+}
+
+static void read_done(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, tail_op);
+
+	ship->tail_pending = false;
+	if (ship->tail_generation != ship->generation || ship->state != SHIP_STREAMING) {
+		tail_drop(&ship->tail);
+		return;
+	}
+	if (res < 0) {
+		ship_disconnect(ship, ship->group->journal.error[0] ?
+					      ship->group->journal.error :
+					      "the journal no longer holds what the standby needs");
+		return;
+	}
+	ship_pump(ship);
+}
+
+/* Segments that may be sent now: window, table of sent ones, room in the link. */
+static bool may_send(const struct ship *ship)
+{
+	return ship->sent_count < SHIP_SENT_MAX &&
+	       (ship->unacked_bytes == 0 || ship->unacked_bytes < ship->window_bytes) &&
+	       link_room(ship->link) >= FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES;
+}
+
+void ship_pump(struct ship *ship)
+{
+	while (ship->state == SHIP_STREAMING && !ship->tail_pending) {
+		int r;
+
+		if (sync_active(ship->sync) && !sync_pump(ship->sync, ship->sent_seq))
+			return;
+		if (!may_send(ship))
+			return;
+		if (!ship->tail.header) {
+			r = tail_poll(&ship->tail);
+			if (r == -EAGAIN) {
+				ship->tail_pending = true;
+				ship->tail_generation = ship->generation;
+				ship->tail_op.done = read_done;
+				tail_next(&ship->tail, &ship->tail_op);
+				return;
+			}
+			if (r <= 0)
+				return;
+		}
+		if (!send_segment(ship))
+			return;
+	}
+}
+
+void ship_acked(struct ship *ship, const struct frame *frame)
+{
+	if (frame->seq > ship->sent_seq || frame->seq < ship->durable_seq) {
+		ship_disconnect(ship, "the standby acknowledges what it was never sent");
+		return;
+	}
+	ship->durable_seq = frame->seq;
+	ship->applied_seq = frame->arg1;
+	ship->received_seq = frame->arg2;
+	while (ship->sent_count && ship->sent[ship->sent_first].last_seq <= frame->seq) {
+		ship->unacked_bytes -= ship->sent[ship->sent_first].stored_bytes;
+		ship->durable_bytes = ship->sent[ship->sent_first].bytes_end;
+		ship->sent_first = (ship->sent_first + 1) % SHIP_SENT_MAX;
+		ship->sent_count--;
+	}
+	ship->peer->durable_seq = max_u64(ship->peer->durable_seq, frame->seq);
+	drain_floor(ship->group);
+	ship_pump(ship);
+}
+
+uint64_t ship_floor(const struct ship *ship)
+{
+	/* A standby that was never filled gets a copy anyway: nothing is kept for it. */
+	if (!ship->peer->needs_sync && ship->peer->durable_seq == 0 && ship->state != SHIP_STREAMING)
+		return UINT64_MAX;
+	return max_u64(ship->peer->durable_seq, ship->peer->released_seq);
+}
+
+/* Wall-clock time of the oldest record that the standby does not hold durably; 0 when it holds all. */
+static uint64_t oldest_missing_ns(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	uint64_t durable = ship->state == SHIP_STREAMING ? ship->durable_seq : ship->peer->durable_seq;
+	struct segment *segment;
+
+	if (durable >= group->head_seq)
+		return 0;
+	if (ship->state == SHIP_STREAMING && ship->sent_count)
+		return ship->sent[ship->sent_first].first_time_ns;
+	if (group->open && group->open->header.records &&
+	    group->open->header.first_seq <= durable + 1)
+		return group->open->header.first_time_ns;
+	segment = segring_find(&group->ring, durable + 1);
+	return segment ? segment->header.first_time_ns :
+			 journal_time_floor_ns(&group->journal, durable + 1);
+}
+
+uint64_t ship_behind_ns(struct ship *ship)
+{
+	uint64_t since = oldest_missing_ns(ship), now = io_wall(ship->group->io);
+
+	return since && now > since ? now - since : 0;
+}
+
+void ship_heartbeat(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	struct link_heartbeat beat = {
+		.head = { .epoch = group->dir.sb.epoch,
+			  .seq = group->head_seq,
+			  .bytes = group->head_bytes },
+		.durable = { .epoch = group->dir.sb.epoch, .seq = group->journal.durable_seq },
+		.wall_time_ns = io_wall(group->io),
+		.behind_ns = ship_behind_ns(ship),
+		.sync_left_bytes = sync_active(ship->sync) ? dirty_bytes(ship->dirty) : 0,
+	};
+	struct frame frame = { .type = FRAME_HEARTBEAT, .epoch = group->dir.sb.epoch };
+	int len = link_heartbeat_pack(&beat, ship->control, sizeof(ship->control));
+
+	must(len >= 0);
+	frame.body_bytes = (uint32_t)len;
+	/* No room: the standby hears segments then. */
+	(void)link_send(ship->link, &frame, ship->control);
+}
+
+static const char *state_text(const struct ship *ship)
+{
+	switch (ship->state) {
+	case SHIP_OFF:
+		return "stopped";
+	case SHIP_WAITING:
+		return ship->refused ? "refused" : "disconnected";
+	case SHIP_CONNECTING:
+	case SHIP_HELLO:
+	case SHIP_PREPARING:
+		return "connecting";
+	case SHIP_STREAMING:
+		if (sync_active(ship->sync))
+			return "syncing";
+		return ship->sent_seq < ship->group->journal.durable_seq ? "catching-up" :
+									   "streaming";
+	}
+	must_not_reach();
+}
+
+void ship_status(struct ship *ship, struct status_peer *s)
+{
+	struct agent_group *group = ship->group;
+	bool streaming = ship->state == SHIP_STREAMING;
+	uint64_t heard = max_u64(link_heard_ns(ship->link), ship->heard_ns);
+	uint64_t durable = streaming ? ship->durable_seq : ship->peer->durable_seq;
+
+	memset(s, 0, sizeof(*s));
+	snprintf(s->node, sizeof(s->node), "%s", ship->conf->node);
+	snprintf(s->address, sizeof(s->address), "%.*s", (int)sizeof(s->address) - 1,
+		 ship->conf->address);
+	snprintf(s->state, sizeof(s->state), "%s", state_text(ship));
+	s->connected = streaming;
+	s->durable_seq = durable;
+	s->received_seq = max_u64(durable, ship->received_seq);
+	s->applied_seq = ship->applied_seq;
+	s->lag.writes = group->head_seq > durable ? group->head_seq - durable : 0;
+	s->lag.bytes = s->lag.writes ? group->head_bytes - ship->durable_bytes : 0;
+	s->lag.ns = ship_behind_ns(ship);
+	s->sent_bytes = link_sent_bytes(ship->link);
+	s->sent_segments = ship->sent_segments;
+	s->reconnects = ship->reconnects;
+	s->heard_ns_ago = heard ? io_now(group->io) - heard : UINT64_MAX;
+	s->needs_sync = ship->peer->needs_sync;
+	sync_status(ship->sync, &s->sync);
+	snprintf(s->error, sizeof(s->error), "%s", ship->error);
+}
