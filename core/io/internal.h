@@ -128,6 +128,7 @@ struct uring {
 	uint8_t *zeroes;
 
 	struct region regions[REGIONS_MAX];
+	unsigned region_count; /* behind it all are unused */
 	bool regions_enabled, fixed_files_enabled;
 	bool fixed_file_used[FIXED_FILES_MAX];
 
@@ -247,7 +248,6 @@ struct file_req {
 	unsigned step; /* space: how the zeroes are made */
 	unsigned attempts;
 	bool *ret_hole;
-	int region; /* the registered buffer that holds all of iov[0], or -1 */
 	unsigned iov_first, iov_count;
 	struct iovec iov[IO_IOV_MAX];
 };

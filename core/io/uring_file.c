@@ -54,7 +54,6 @@ struct file_req *file_req_new(struct uring_file *file, struct io_op *op)
 	fr->op = op;
 	fr->off = fr->total = fr->done = 0;
 	fr->flags = fr->step = fr->attempts = 0;
-	fr->region = -1;
 	fr->iov_first = fr->iov_count = 0;
 	fr->req.is_file = true;
 	file->in_flight++;
@@ -104,10 +103,12 @@ static void read_prep(struct uring_req *req, struct io_uring_sqe *sqe)
 	const struct iovec *iov = &fr->iov[fr->iov_first];
 	unsigned len = (unsigned)min_size(iov->iov_len, TRANSFER_BYTES_MAX);
 	uint64_t off = fr->off + fr->done;
+	struct uring *loop = file_loop(fr->file);
+	int region = region_find(loop, iov->iov_base, len);
 
-	if (fr->region >= 0) {
-		io_uring_prep_read_fixed(sqe, fr->file->fd, iov->iov_base, len, off, fr->region);
-		file_loop(fr->file)->stats.fixed_buffer_ops++;
+	if (region >= 0) {
+		io_uring_prep_read_fixed(sqe, fr->file->fd, iov->iov_base, len, off, region);
+		loop->stats.fixed_buffer_ops++;
 	} else {
 		io_uring_prep_read(sqe, fr->file->fd, iov->iov_base, len, off);
 	}
@@ -120,10 +121,12 @@ static void write_prep(struct uring_req *req, struct io_uring_sqe *sqe)
 	const struct iovec *iov = &fr->iov[fr->iov_first];
 	unsigned len = (unsigned)min_size(iov->iov_len, TRANSFER_BYTES_MAX);
 	uint64_t off = fr->off + fr->done;
+	struct uring *loop = file_loop(fr->file);
+	int region = fr->iov_count == 1 ? region_find(loop, iov->iov_base, len) : -1;
 
-	if (fr->region >= 0) {
-		io_uring_prep_write_fixed(sqe, fr->file->fd, iov->iov_base, len, off, fr->region);
-		file_loop(fr->file)->stats.fixed_buffer_ops++;
+	if (region >= 0) {
+		io_uring_prep_write_fixed(sqe, fr->file->fd, iov->iov_base, len, off, region);
+		loop->stats.fixed_buffer_ops++;
 	} else if (fr->iov_count == 1) {
 		io_uring_prep_write(sqe, fr->file->fd, iov->iov_base, len, off);
 	} else {
@@ -178,8 +181,6 @@ static void transfer(struct file_req *fr)
 		loop_ready(loop, op, res);
 		return;
 	}
-	if (fr->iov_count == 1)
-		fr->region = region_find(loop, fr->iov[0].iov_base, fr->iov[0].iov_len);
 	fr->req.done = transfer_done;
 	loop_queue(loop, &fr->req);
 }

@@ -72,6 +72,7 @@ int uring_buffers(struct io *io, void *base, size_t len)
 			continue;
 		region->base = next;
 		region->len = min_size(len, REGION_BYTES_MAX);
+		loop->region_count = max_u32(loop->region_count, i + 1);
 		region_update(loop, i);
 		if (loop->ring_ready && !region->registered)
 			all = false;
@@ -96,7 +97,7 @@ int region_find(const struct uring *loop, const void *base, size_t len)
 {
 	const uint8_t *begin = base;
 
-	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+	for (unsigned i = 0; i < loop->region_count; i++) {
 		const struct region *region = &loop->regions[i];
 
 		if (region->registered && begin >= region->base &&
