@@ -304,18 +304,26 @@ static bool postpone(struct sim_world *world, struct sim_event *event)
 	return true;
 }
 
+/* When the next event is due that somebody is there for; UINT64_MAX when there is none. */
+static uint64_t next_event_ns(struct sim_world *world)
+{
+	if (world->crash_wanted)
+		crash_the_doomed(world);
+	do {
+		if (!world->heap_count)
+			return UINT64_MAX;
+	} while (postpone(world, world->heap[0].event));
+	return world->heap[0].at_ns;
+}
+
 bool sim_step(struct sim_world *world)
 {
 	struct sim_event *event;
 	struct sim_event fired;
 
-	if (world->crash_wanted)
-		crash_the_doomed(world);
-	do {
-		if (!world->heap_count)
-			return false;
-		event = world->heap[0].event;
-	} while (postpone(world, event));
+	if (next_event_ns(world) == UINT64_MAX)
+		return false;
+	event = world->heap[0].event;
 	must(event->at_ns >= world->now_ns);
 	if (event->at_ns > world->now_ns)
 		world->instant_events = 0;
@@ -349,7 +357,7 @@ bool sim_run_until(struct sim_world *world, bool (*done)(void *context), void *c
 	for (;;) {
 		if (done && done(context))
 			return true;
-		if (!world->heap_count || world->heap[0].at_ns > end_ns)
+		if (next_event_ns(world) > end_ns)
 			return false;
 		sim_step(world);
 	}
@@ -359,7 +367,7 @@ void sim_run_for(struct sim_world *world, uint64_t ns)
 {
 	uint64_t end_ns = world->now_ns + ns;
 
-	while (world->heap_count && world->heap[0].at_ns <= end_ns)
+	while (next_event_ns(world) <= end_ns)
 		sim_step(world);
 	if (world->now_ns < end_ns) {
 		world->now_ns = end_ns;
