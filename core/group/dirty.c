@@ -8,8 +8,7 @@
 #include "core/base/macros.h"
 #include "core/group/dirty_internal.h"
 
-/* ---- memory -----------------------------------------------------------------------------------
- */
+/* ---- memory ----------------------------------------------------------------------------- */
 
 static uint64_t chunk_bytes_for(uint64_t size_bytes)
 {
@@ -96,8 +95,7 @@ struct dirty_map *dirty_free(struct dirty_map *map)
 	return NULL;
 }
 
-/* ---- bits -------------------------------------------------------------------------------------
- */
+/* ---- bits ------------------------------------------------------------------------------- */
 
 static struct dirty_volume *dirty_volume(const struct dirty_map *map, unsigned volume_id)
 {

@@ -12,18 +12,12 @@
 #define HEADER_BYTES	   8192u
 #define HEADER_VOLUMES_OFF 2048u
 #define VOLUME_ENTRY_BYTES 40u
-#define PAGE_BYTES	   4096u
-#define PAGE_HEAD_BYTES	   8u
-#define PAGE_WORDS	   ((PAGE_BYTES - PAGE_HEAD_BYTES) / 8u) /* 511 */
-#define PAGE_BITS	   (PAGE_WORDS * 64u)
-#define BATCH_PAGES	   32u
 #define DIRTY_E_DAMAGED	   1
 
 _Static_assert(HEADER_VOLUMES_OFF + GROUP_VOLUMES_MAX * VOLUME_ENTRY_BYTES <= HEADER_BYTES - 4,
 	       "every volume has its place in the header");
 
-/* ---- bytes of the file ------------------------------------------------------------------------
- */
+/* ---- bytes of the file ------------------------------------------------------------------ */
 
 static uint64_t page_off(uint32_t page)
 {
@@ -148,8 +142,7 @@ void dirty_close(struct dirty_map *map)
 	map->file = NULL;
 }
 
-/* ---- load -------------------------------------------------------------------------------------
- */
+/* ---- load ------------------------------------------------------------------------------- */
 
 static void dirty_finish(struct dirty_map *map, int64_t res)
 {
@@ -236,8 +229,7 @@ void dirty_load(struct dirty_map *map, struct io_op *op)
 	io_read(map->file, map->buf, HEADER_BYTES, 0, &map->op);
 }
 
-/* ---- save -------------------------------------------------------------------------------------
- */
+/* ---- save ------------------------------------------------------------------------------- */
 
 /* Nothing is known about the file any more. */
 static void dirty_fail(struct dirty_map *map, int64_t res)
@@ -309,8 +301,7 @@ void dirty_save(struct dirty_map *map, struct io_op *op)
 	io_defer(map->io, &map->op, map->failed);
 }
 
-/* ---- create -----------------------------------------------------------------------------------
- */
+/* ---- create ----------------------------------------------------------------------------- */
 
 static void dirty_header_written(struct io_op *op, int64_t res)
 {

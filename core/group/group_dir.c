@@ -56,8 +56,7 @@ void group_dir_close(struct group_dir *dir)
 	dir->lock = NULL;
 }
 
-/* ---- opening ----------------------------------------------------------------------------------
- */
+/* ---- opening ---------------------------------------------------------------------------- */
 
 static void group_dir_opened(struct group_dir *dir, int64_t res)
 {
@@ -144,8 +143,7 @@ void group_dir_peek(struct group_dir *dir, struct io_op *op)
 	group_dir_begin(dir, group_dir_open_file(dir, IO_OPEN_DIRECT | IO_OPEN_READ_ONLY), op);
 }
 
-/* ---- storing ----------------------------------------------------------------------------------
- */
+/* ---- storing ---------------------------------------------------------------------------- */
 
 static void group_dir_stored(struct io_op *op, int64_t res);
 
@@ -199,8 +197,7 @@ void group_dir_store(struct group_dir *dir, struct group_dir_store *store, struc
 		group_dir_write(dir);
 }
 
-/* ---- what it holds ----------------------------------------------------------------------------
- */
+/* ---- what it holds ---------------------------------------------------------------------- */
 
 struct superblock_volume *group_dir_volume(struct group_dir *dir, const char *name)
 {

@@ -45,8 +45,7 @@ static int init_journal_path(struct group_init *init, char path[GROUP_PATH_MAX],
 	return init_path(init, path, name);
 }
 
-/* ---- what is asked for ------------------------------------------------------------------------
- */
+/* ---- what is asked for ------------------------------------------------------------------ */
 
 static int init_check_volumes(struct group_init *init)
 {
@@ -157,8 +156,7 @@ static int init_superblock(struct group_init *init)
 	return res;
 }
 
-/* ---- steps ------------------------------------------------------------------------------------
- */
+/* ---- steps ------------------------------------------------------------------------------ */
 
 static void init_progress(struct group_init *init)
 {
@@ -282,8 +280,7 @@ static void init_create_next(struct group_init *init)
 		       &init->op);
 }
 
-/* ---- what is there already --------------------------------------------------------------------
- */
+/* ---- what is there already -------------------------------------------------------------- */
 
 static bool slot_empty(const uint8_t *slot)
 {

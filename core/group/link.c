@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/base/crc32c.h"
 #include "core/base/err.h"
 #include "core/base/macros.h"
 #include "core/base/units.h"
@@ -200,8 +199,7 @@ static void link_end_stream(struct link *link, int res, const char *what)
 	link_end(link, res, link->text);
 }
 
-/* ---- sending ----------------------------------------------------------------------------------
- */
+/* ---- sending ---------------------------------------------------------------------------- */
 
 size_t link_room(const struct link *link)
 {
@@ -229,9 +227,9 @@ static void link_put_frame(struct link *link, struct frame *frame, const void *b
 {
 	uint8_t header[FRAME_BYTES];
 
-	frame->body_crc = 0;
-	if (frame->body_bytes > 0 && frame->type != FRAME_SEGMENT)
-		frame->body_crc = crc32c(0, body, frame->body_bytes);
+	/* A segment has checksums of its own. */
+	frame->body_crc =
+		frame->type == FRAME_SEGMENT ? 0 : frame_body_crc(body, frame->body_bytes);
 	frame_encode(frame, header);
 	link_put(link, header, FRAME_BYTES);
 	if (frame->body_bytes > 0)
@@ -288,16 +286,15 @@ static void link_submit_send(struct link *link)
 	at = (size_t)(link->out_submitted % link->out_bytes);
 	bytes = min_size(SEND_MAX_BYTES, (size_t)(link->out_queued - link->out_submitted));
 	first = min_size(bytes, link->out_bytes - at);
-	iov[0] = (struct iovec){.iov_base = link->out + at, .iov_len = first};
+	iov[0] = (struct iovec){ .iov_base = link->out + at, .iov_len = first };
 	if (first < bytes)
-		iov[count++] = (struct iovec){.iov_base = link->out, .iov_len = bytes - first};
+		iov[count++] = (struct iovec){ .iov_base = link->out, .iov_len = bytes - first };
 	link->out_submitted += bytes;
 	link->sending = true;
 	io_sendv(link->stream, iov, count, &link->send_op);
 }
 
-/* ---- receiving --------------------------------------------------------------------------------
- */
+/* ---- receiving -------------------------------------------------------------------------- */
 
 static bool has_place(const struct frame *frame)
 {
@@ -386,8 +383,7 @@ static void link_parse(struct link *link)
 		frame = link->frame;
 		link->has_frame = false;
 		link->place = NULL;
-		if (frame.body_bytes > 0 && frame.type != FRAME_SEGMENT &&
-		    crc32c(0, body, frame.body_bytes) != frame.body_crc) {
+		if (frame_body_check(&frame, body) != 0) {
 			link_bad_frame(link, frame_type_text(frame.type), "checksum of the body");
 			return;
 		}
@@ -428,8 +424,7 @@ static void link_submit_recv(struct link *link)
 	io_recv(link->stream, link->in + link->in_end, 1, IN_BYTES - link->in_end, &link->recv_op);
 }
 
-/* ---- completions ------------------------------------------------------------------------------
- */
+/* ---- completions ------------------------------------------------------------------------ */
 
 static void link_begin(struct link *link)
 {
@@ -440,9 +435,7 @@ static void link_begin(struct link *link)
 void link_start(struct link *link, struct io_stream *stream)
 {
 	must(!link->freed);
-	if (link->state == LINK_FINISHING)
-		link_close(link);
-	must(link->state == LINK_CLOSED);
+	link_close(link);
 	link->state = LINK_OPEN;
 	link->stream = stream;
 	link->starts++;

@@ -51,9 +51,8 @@ int link_new(struct io *io, size_t out_bytes, const struct link_events *events,
 /* Closes and frees (memory goes when pending operations are done). NULL is allowed; returns NULL.
  */
 struct link *link_free(struct link *link);
-/* Takes over a stream with no operation pending. The link is closed (or finishing, which this cuts
- * short). Frames may be queued at once, also while the last stream's operations are still pending.
- */
+/* Takes over a stream with no operation pending; a former one is closed first. Frames may be queued
+ * at once, also while the former stream's operations are still pending. */
 void link_start(struct link *link, struct io_stream *stream);
 /* Closes the stream; the link can be started again with a new one. No callback comes for the old
  * one. */
