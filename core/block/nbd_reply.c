@@ -160,7 +160,7 @@ static void replies_sent(struct io_op *op, int64_t res)
 
 static void flush(struct nbd_conn *conn)
 {
-	struct gather gather = {.heads = wcursor_of(conn->out, NBD_OUT_BYTES)};
+	struct gather gather = { .heads = wcursor_of(conn->out, NBD_OUT_BYTES) };
 	struct nbd_slot **tail = &conn->sending;
 	struct nbd_slot *slot;
 

@@ -224,7 +224,8 @@ void nbd_conn_check_ended(struct nbd_conn *conn)
 		return;
 	if (!conn->timed)
 		set_deadline(conn, conn->server->config.stop_ns);
-	if (conn->submitted == 0 && !conn->reply_head && !conn->send_pending)
+	/* A request that is half received is answered too. */
+	if (conn->submitted == 0 && !conn->receiving && !conn->reply_head && !conn->send_pending)
 		nbd_conn_close(conn, conn->stopping ? "the server is stopping" : "");
 }
 

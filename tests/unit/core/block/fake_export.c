@@ -122,7 +122,7 @@ static void detach(struct export *export)
 {
 	struct fake_export *fe = fake_export_of(export);
 
-	must(fe->attached > 0 && list_empty(&fe->held));
+	must(fe->attached > 1 || (fe->attached == 1 && list_empty(&fe->held)));
 	fe->attached--;
 }
 

@@ -377,8 +377,15 @@ static void stream_move_fake(struct io_stream *handle, struct io *to)
 {
 	struct fake_stream *stream = (struct fake_stream *)handle;
 
+	struct fake_stream **place = &fake_of(stream->io)->streams;
+
 	must(!stream->closed && !stream->recv_op && !stream->send_op && !stream->tls_op);
+	while (*place != stream)
+		place = &(*place)->next;
+	*place = stream->next;
 	stream->io = to;
+	stream->next = fake_of(to)->streams;
+	fake_of(to)->streams = stream;
 }
 
 static const struct io_peer *stream_peer_fake(struct io_stream *handle)
