@@ -29,8 +29,8 @@ static struct agent_service *service_of(struct agent_control *control, const cha
 			return &control->services[i];
 	}
 	control_fail(response, EXIT_NOT_FOUND, "no-such-group",
-		     "add it to the configuration and restart the agent",
-		     "group %s is not in %s", group, control->conf->file);
+		     "add it to the configuration and restart the agent", "group %s is not in %s",
+		     group, control->conf->file);
 	return NULL;
 }
 
@@ -46,7 +46,7 @@ static void get_status(void *owner, const struct control_request *request,
 	response->json = status_document("agent", control->conf->node, wall_ns());
 	groups = json_object_get(response->json, "groups");
 	for (unsigned i = 0; status && i < control->service_count; i++) {
-		if (service_status(&control->services[i], status, error, sizeof(error)))
+		if (agent_service_status(&control->services[i], status, error, sizeof(error)))
 			json_array_append_new(groups, status_to_json(status));
 	}
 	free(status);
@@ -62,7 +62,7 @@ static void get_group(void *owner, const struct control_request *request,
 
 	if (!status)
 		return;
-	if (service_status(service, status, error, sizeof(error)))
+	if (agent_service_status(service, status, error, sizeof(error)))
 		response->json = status_to_json(status);
 	else
 		control_fail(response, EXIT_NOT_FOUND, "no-group-directory",
@@ -99,13 +99,13 @@ static void post_adopt(void *owner, const struct control_request *request,
 
 	if (!service)
 		return;
-	service_adopt(service, &result);
+	agent_service_adopt(service, &result);
 	if (result.res != 0) {
 		fail_with(&result, response);
 		return;
 	}
 	status = calloc(1, sizeof(*status));
-	if (status && service_status(service, status, error, sizeof(error))) {
+	if (status && agent_service_status(service, status, error, sizeof(error))) {
 		response->json = status_to_json(status);
 		json_object_set_new(response->json, "already", json_boolean(result.already));
 		json_object_set_new(response->json, "took_seconds",
@@ -126,7 +126,7 @@ static void post_release(void *owner, const struct control_request *request,
 
 	if (!service)
 		return;
-	service_release(service, &result);
+	agent_service_release(service, &result);
 	if (result.res != 0)
 		fail_with(&result, response);
 	else
@@ -150,7 +150,7 @@ static void post_mark(void *owner, const struct control_request *request,
 			     "a mark needs a name");
 		return;
 	}
-	res = service_mark(service, name);
+	res = agent_service_mark(service, name);
 	if (res == -ESHUTDOWN)
 		control_fail(response, EXIT_CONFLICT, "not-served",
 			     "set the mark on the node that serves the group",
@@ -163,7 +163,8 @@ static void post_mark(void *owner, const struct control_request *request,
 					   "seq", (json_int_t)res);
 }
 
-/* A group is the agent's while it is primary or fenced here; standbys are the engine's to export. */
+/* A group is the agent's while it is primary or fenced here; standbys are the engine's to export.
+ */
 static bool exported(const struct status_group *status)
 {
 	return strcmp(status->role, "standby") != 0;
@@ -180,7 +181,7 @@ static void get_metrics(void *owner, const struct control_request *request,
 
 	(void)request;
 	for (unsigned i = 0; all && list && i < control->service_count; i++) {
-		if (service_status(&control->services[i], &all[i], error, sizeof(error)) &&
+		if (agent_service_status(&control->services[i], &all[i], error, sizeof(error)) &&
 		    exported(&all[i]))
 			list[count++] = &all[i];
 	}
@@ -198,7 +199,7 @@ static void get_health(void *owner, const struct control_request *request,
 
 	(void)request;
 	for (unsigned i = 0; i < control->service_count; i++) {
-		if (service_state(&control->services[i]) == SERVICE_FAILED) {
+		if (agent_service_state(&control->services[i]) == SERVICE_FAILED) {
 			control_fail(response, EXIT_UNREACHABLE, "failed",
 				     "see holdfast status and the agent's log",
 				     "group %s is not served",
@@ -210,13 +211,13 @@ static void get_health(void *owner, const struct control_request *request,
 }
 
 static const struct control_route routes[] = {
-	{"GET", "/v1/status", get_status, false},
-	{"GET", "/v1/groups/{group}", get_group, false},
-	{"POST", "/v1/groups/{group}/adopt", post_adopt, false},
-	{"POST", "/v1/groups/{group}/release", post_release, false},
-	{"POST", "/v1/groups/{group}/mark", post_mark, false},
-	{"GET", "/metrics", get_metrics, true},
-	{"GET", "/healthz", get_health, true},
+	{ "GET", "/v1/status", get_status, false },
+	{ "GET", "/v1/groups/{group}", get_group, false },
+	{ "POST", "/v1/groups/{group}/adopt", post_adopt, false },
+	{ "POST", "/v1/groups/{group}/release", post_release, false },
+	{ "POST", "/v1/groups/{group}/mark", post_mark, false },
+	{ "GET", "/metrics", get_metrics, true },
+	{ "GET", "/healthz", get_health, true },
 };
 
 int agent_control_start(struct agent_control *control, char *error, size_t error_max)

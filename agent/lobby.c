@@ -43,7 +43,8 @@ static struct export *find_export(void *owner, const char *name, size_t name_len
 
 		if (strlen(door->name) == name_length_bytes &&
 		    memcmp(door->name, name, name_length_bytes) == 0)
-			return service_limits(door->service, door->volume, &door->export.limits)
+			return agent_service_limits(door->service, door->volume,
+						    &door->export.limits)
 				       ? &door->export
 				       : NULL;
 	}
@@ -57,7 +58,7 @@ static struct export *list_export(void *owner, size_t index)
 	for (unsigned i = 0; i < lobby->door_count; i++) {
 		struct door *door = &lobby->doors[i];
 
-		if (service_limits(door->service, door->volume, &door->export.limits) &&
+		if (agent_service_limits(door->service, door->volume, &door->export.limits) &&
 		    index-- == 0)
 			return &door->export;
 	}
@@ -73,13 +74,13 @@ static const struct door *door_of(const struct export *export)
 static bool may_open(void *owner, const struct io_peer *peer, const struct export *export)
 {
 	(void)owner;
-	return service_client_allowed(door_of(export)->service->group_conf, peer);
+	return agent_service_client_allowed(door_of(export)->service->group_conf, peer);
 }
 
 static int hand_over(void *owner, struct nbd_conn *conn, struct export *export)
 {
 	(void)owner;
-	return service_give(door_of(export)->service, conn);
+	return agent_service_give(door_of(export)->service, conn);
 }
 
 static void conn_ended(void *owner, const struct io_peer *peer, const struct export *export,
@@ -94,8 +95,7 @@ static void conn_ended(void *owner, const struct io_peer *peer, const struct exp
 		log_info("nbd client was refused",
 			 "client=%s identity=%s reason=%s suppressed=%llu", peer->address,
 			 peer->identity[0] ? peer->identity : "-",
-			 log_quote(reason, quoted, sizeof(quoted)),
-			 (unsigned long long)suppressed);
+			 log_quote(reason, quoted, sizeof(quoted)), (unsigned long long)suppressed);
 }
 
 static const struct nbd_hooks lobby_hooks = {
@@ -171,7 +171,7 @@ int agent_lobby_start(const struct conf *conf, struct io_tls *tls, struct agent_
 		      unsigned service_count, void (*broken)(const char *name, int res),
 		      struct agent_lobby **ret_lobby, char *error, size_t error_max)
 {
-	const struct uring_config loop_config = {.name = "nbd-lobby"};
+	const struct uring_config loop_config = { .name = "nbd-lobby" };
 	struct agent_lobby *lobby = calloc(1, sizeof(*lobby));
 	struct io_address address;
 	const struct nbd_server_config config = {

@@ -24,7 +24,7 @@
 #include "core/base/macros.h"
 #include "core/base/units.h"
 
-uint64_t service_now_ns(void)
+uint64_t agent_service_now_ns(void)
 {
 	struct timespec now;
 
@@ -57,7 +57,8 @@ static enum service_state wait_while(struct agent_service *service, enum service
 	return now;
 }
 
-/* ---- NBD, on the loop's thread ----------------------------------------------------------------- */
+/* ---- NBD, on the loop's thread -----------------------------------------------------------------
+ */
 
 /* VOLUME or GROUP/VOLUME; nothing at all where there is only one. */
 static struct export *find_export(void *owner, const char *name, size_t name_length_bytes)
@@ -93,7 +94,7 @@ static struct export *list_export(void *owner, size_t index)
 	return agent_group_export_at(service->group, (unsigned)index);
 }
 
-bool service_client_allowed(const struct conf_group *group, const struct io_peer *peer)
+bool agent_service_client_allowed(const struct conf_group *group, const struct io_peer *peer)
 {
 	/* Without TLS there is no identity: then the socket's own permissions decide. */
 	if (peer->identity[0] == '\0' || group->nbd_client_count == 0)
@@ -110,7 +111,7 @@ static bool may_open(void *owner, const struct io_peer *peer, const struct expor
 	const struct agent_service *service = owner;
 
 	(void)export;
-	return service_client_allowed(service->group_conf, peer);
+	return agent_service_client_allowed(service->group_conf, peer);
 }
 
 static void conn_ended(void *owner, const struct io_peer *peer, const struct export *export,
@@ -120,7 +121,8 @@ static void conn_ended(void *owner, const struct io_peer *peer, const struct exp
 	char quoted[256];
 
 	if (reason[0])
-		log_info("nbd connection ended", "group=%s volume=%s client=%s identity=%s reason=%s",
+		log_info("nbd connection ended",
+			 "group=%s volume=%s client=%s identity=%s reason=%s",
 			 service->group_conf->name, export ? export->name : "-", peer->address,
 			 peer->identity[0] ? peer->identity : "-",
 			 log_quote(reason, quoted, sizeof(quoted)));
@@ -149,7 +151,7 @@ static int start_nbd(struct agent_service *service)
 	(void)snprintf(address.text, sizeof(address.text), "unix:%s", service->socket_path);
 	res = nbd_server_new(loop_io(service->loop), &config, &nbd);
 	if (res < 0) {
-		(void)snprintf(service->error, sizeof(service->error), "NBD socket %.140s: %s",
+		(void)snprintf(service->error, sizeof(service->error), "NBD socket %s: %s",
 			       service->socket_path, err_text(res));
 		return res;
 	}
@@ -198,7 +200,8 @@ static void nbd_stopped(void *arg)
 	}
 }
 
-/* ---- the group's events, on the loop's thread ------------------------------------------------- */
+/* ---- the group's events, on the loop's thread -------------------------------------------------
+ */
 
 static void group_started(void *owner, struct agent_group *group, int res)
 {
@@ -248,10 +251,10 @@ static void begin_start(void *arg)
 		.conf = service->conf,
 		.group = service->group_conf,
 		.tls = service->tls,
-		.events = {.owner = service,
-			   .started = group_started,
-			   .failed = group_failed,
-			   .stopped = group_stopped},
+		.events = { .owner = service,
+			    .started = group_started,
+			    .failed = group_failed,
+			    .stopped = group_stopped },
 	};
 
 	service->error[0] = '\0';
@@ -279,9 +282,10 @@ static void drop_group(void *arg)
 	service->group = agent_group_free(service->group);
 }
 
-/* ---- control threads -------------------------------------------------------------------------- */
+/* ---- control threads --------------------------------------------------------------------------
+ */
 
-void service_init(struct agent_service *service)
+void agent_service_init(struct agent_service *service)
 {
 	must(pthread_mutex_init(&service->turn, NULL) == 0);
 	must(pthread_mutex_init(&service->lock, NULL) == 0);
@@ -290,7 +294,7 @@ void service_init(struct agent_service *service)
 		       service->conf->run_dir, service->group_conf->name);
 }
 
-enum service_state service_state(struct agent_service *service)
+enum service_state agent_service_state(struct agent_service *service)
 {
 	enum service_state state;
 
@@ -303,7 +307,7 @@ enum service_state service_state(struct agent_service *service)
 /* With `turn` held: whatever runs is stopped and freed. Returns how the stop went. */
 static int stop_group(struct agent_service *service)
 {
-	enum service_state state = service_state(service);
+	enum service_state state = agent_service_state(service);
 	int res = 0;
 
 	if (state == SERVICE_STOPPED)
@@ -317,7 +321,7 @@ static int stop_group(struct agent_service *service)
 	return res;
 }
 
-void service_deinit(struct agent_service *service)
+void agent_service_deinit(struct agent_service *service)
 {
 	int res;
 
@@ -379,10 +383,10 @@ static void copy_detail(void *arg)
 
 static void adopt(struct agent_service *service, struct service_result *result)
 {
-	struct start_call call = {.service = service};
-	const struct uring_config config = {.name = service->group_conf->name};
+	struct start_call call = { .service = service };
+	const struct uring_config config = { .name = service->group_conf->name };
 
-	if (service_state(service) == SERVICE_SERVING) {
+	if (agent_service_state(service) == SERVICE_SERVING) {
 		result->already = true;
 		return;
 	}
@@ -423,15 +427,15 @@ static void adopt(struct agent_service *service, struct service_result *result)
 		       "see holdfast status %s and the agent's log", service->group_conf->name);
 }
 
-void service_adopt(struct agent_service *service, struct service_result *ret_result)
+void agent_service_adopt(struct agent_service *service, struct service_result *ret_result)
 {
-	uint64_t begin_ns = service_now_ns();
+	uint64_t begin_ns = agent_service_now_ns();
 
 	memset(ret_result, 0, sizeof(*ret_result));
 	must(pthread_mutex_lock(&service->turn) == 0);
 	adopt(service, ret_result);
 	must(pthread_mutex_unlock(&service->turn) == 0);
-	ret_result->took_ns = service_now_ns() - begin_ns;
+	ret_result->took_ns = agent_service_now_ns() - begin_ns;
 	if (ret_result->already)
 		return;
 	if (ret_result->res == 0)
@@ -442,16 +446,16 @@ void service_adopt(struct agent_service *service, struct service_result *ret_res
 			  service->group_conf->name, ret_result->text);
 }
 
-void service_release(struct agent_service *service, struct service_result *ret_result)
+void agent_service_release(struct agent_service *service, struct service_result *ret_result)
 {
-	uint64_t begin_ns = service_now_ns();
+	uint64_t begin_ns = agent_service_now_ns();
 
 	memset(ret_result, 0, sizeof(*ret_result));
 	must(pthread_mutex_lock(&service->turn) == 0);
-	ret_result->already = service_state(service) == SERVICE_STOPPED;
+	ret_result->already = agent_service_state(service) == SERVICE_STOPPED;
 	ret_result->res = stop_group(service);
 	must(pthread_mutex_unlock(&service->turn) == 0);
-	ret_result->took_ns = service_now_ns() - begin_ns;
+	ret_result->took_ns = agent_service_now_ns() - begin_ns;
 	if (ret_result->res < 0) {
 		(void)snprintf(ret_result->text, sizeof(ret_result->text),
 			       "group %s did not stop cleanly: %s", service->group_conf->name,
@@ -479,14 +483,14 @@ static void begin_mark(void *arg, struct io_op *op)
 		io_defer(loop_io(service->loop), op, -ESHUTDOWN);
 }
 
-int64_t service_mark(struct agent_service *service, const char *name)
+int64_t agent_service_mark(struct agent_service *service, const char *name)
 {
-	struct mark_call call = {.service = service, .name = name};
+	struct mark_call call = { .service = service, .name = name };
 	int64_t res = -ESHUTDOWN;
 
 	/* One at a time, and not while the group comes or goes. */
 	must(pthread_mutex_lock(&service->turn) == 0);
-	if (service_state(service) == SERVICE_SERVING)
+	if (agent_service_state(service) == SERVICE_SERVING)
 		res = loop_submit(service->loop, begin_mark, &call);
 	must(pthread_mutex_unlock(&service->turn) == 0);
 	return res;
@@ -514,13 +518,14 @@ static void fill_status(void *arg)
 	call->filled = true;
 }
 
-bool service_status(struct agent_service *service, struct status_group *ret_status, char *error,
-		    size_t error_max)
+bool agent_service_status(struct agent_service *service, struct status_group *ret_status,
+			  char *error, size_t error_max)
 {
-	struct status_call call = {.service = service, .status = ret_status};
-	struct service_result why = {.res = 0};
+	struct status_call call = { .service = service, .status = ret_status };
+	struct service_result why = { .res = 0 };
 	struct superblock *sb;
 	struct loop *loop;
+	bool serving;
 	int res;
 
 	/* The loop, once made, stays; its pointer is written under `turn` only before that. */
@@ -545,29 +550,32 @@ bool service_status(struct agent_service *service, struct status_group *ret_stat
 		ret_status->rpo_objective_ns = service->group_conf->rpo_objective_ns;
 		ret_status->rto_objective_ns = service->group_conf->rto_objective_ns;
 	}
+	serving = call.filled && strcmp(ret_status->state, "serving") == 0;
 	for (unsigned i = 0; i < ret_status->volume_count; i++) {
 		struct status_volume *volume = &ret_status->volumes[i];
 
 		for (unsigned j = 0; j < service->group_conf->volume_count; j++) {
-			if (strcmp(service->group_conf->volumes[j].name, volume->name) == 0)
-				(void)snprintf(volume->path, sizeof(volume->path), "%s",
-					       service->group_conf->volumes[j].path);
+			const struct conf_volume *conf = &service->group_conf->volumes[j];
+
+			if (strcmp(conf->name, volume->name) != 0)
+				continue;
+			(void)snprintf(volume->path, sizeof(volume->path), "%s", conf->path);
+			if (serving)
+				(void)snprintf(volume->uri, sizeof(volume->uri),
+					       "nbd+unix:///%s?socket=%s", conf->name,
+					       service->socket_path);
 		}
-		if (call.filled && strcmp(ret_status->state, "serving") == 0)
-			(void)snprintf(volume->uri, sizeof(volume->uri),
-				       "nbd+unix:///%s?socket=%s", volume->name,
-				       service->socket_path);
 	}
 	return true;
 }
 
-bool service_alive(struct agent_service *service, unsigned ms)
+bool agent_service_alive(struct agent_service *service, unsigned ms)
 {
-	return service_state(service) == SERVICE_STOPPED || loop_alive(service->loop, ms);
+	return agent_service_state(service) == SERVICE_STOPPED || loop_alive(service->loop, ms);
 }
 
-bool service_limits(struct agent_service *service, unsigned volume,
-		    struct export_limits *ret_limits)
+bool agent_service_limits(struct agent_service *service, unsigned volume,
+			  struct export_limits *ret_limits)
 {
 	bool served;
 
@@ -579,7 +587,7 @@ bool service_limits(struct agent_service *service, unsigned volume,
 	return served;
 }
 
-int service_give(struct agent_service *service, struct nbd_conn *conn)
+int agent_service_give(struct agent_service *service, struct nbd_conn *conn)
 {
 	int res = -ESHUTDOWN;
 

@@ -18,7 +18,7 @@
 #include "core/conf/peek.h"
 #include "core/io/loop.h"
 
-#define SERVICE_PATH_MAX 256u
+#define SERVICE_PATH_MAX 108u /* of an address of a unix socket */
 
 enum service_state {
 	SERVICE_STOPPED = 0, /* no group object */
@@ -38,12 +38,13 @@ struct agent_service {
 	void *owner;
 
 	pthread_mutex_t turn;
-	pthread_mutex_t lock; /* taken after `turn`, also on loop threads, never held while blocking */
+	pthread_mutex_t
+		lock; /* taken after `turn`, also on loop threads, never held while blocking */
 	pthread_cond_t moved;
 	/* under `lock` */
 	enum service_state state;
 	int res;
-	struct nbd_server *nbd; /* NULL: nothing is served */
+	struct nbd_server *nbd;				/* NULL: nothing is served */
 	struct export_limits limits[GROUP_VOLUMES_MAX]; /* of each volume of the configuration, */
 	bool served[GROUP_VOLUMES_MAX];			/* when it is served */
 
@@ -56,38 +57,39 @@ struct agent_service {
 };
 
 struct service_result {
-	int res; /* 0; -ENOENT no such group directory; -ESTALE not primary here; else why it failed */
+	int res; /* 0; -ENOENT no such group directory; -ESTALE not primary here; else why it failed
+		  */
 	bool already;
 	char text[STATUS_TEXT_MAX * 2]; /* what, where, when res != 0 */
 	char remedy[STATUS_TEXT_MAX];
 	uint64_t took_ns;
 };
 
-void service_init(struct agent_service *service);
+void agent_service_init(struct agent_service *service);
 /* Stops what runs, ends the loop's thread. */
-void service_deinit(struct agent_service *service);
+void agent_service_deinit(struct agent_service *service);
 /* Serves the group when its superblock says primary; when it is being served already, says so. */
-void service_adopt(struct agent_service *service, struct service_result *ret_result);
+void agent_service_adopt(struct agent_service *service, struct service_result *ret_result);
 /* Stops serving, keeps the role. */
-void service_release(struct agent_service *service, struct service_result *ret_result);
+void agent_service_release(struct agent_service *service, struct service_result *ret_result);
 /* 0 and the mark's seq, or a negative errno. */
-int64_t service_mark(struct agent_service *service, const char *name);
+int64_t agent_service_mark(struct agent_service *service, const char *name);
 /* False when there is no such group directory; `error` says so, or why it cannot be read. */
-bool service_status(struct agent_service *service, struct status_group *ret_status, char *error,
-		    size_t error_max);
-enum service_state service_state(struct agent_service *service);
-bool service_alive(struct agent_service *service, unsigned ms);
+bool agent_service_status(struct agent_service *service, struct status_group *ret_status,
+			  char *error, size_t error_max);
+enum service_state agent_service_state(struct agent_service *service);
+bool agent_service_alive(struct agent_service *service, unsigned ms);
 
 /* For the lobby, on its loop's thread. */
 /* Whether the volume is served now; then *ret_limits is filled. */
-bool service_limits(struct agent_service *service, unsigned volume,
-		    struct export_limits *ret_limits);
+bool agent_service_limits(struct agent_service *service, unsigned volume,
+			  struct export_limits *ret_limits);
 /* Hands a connection over. 0, or -ESHUTDOWN. */
-int service_give(struct agent_service *service, struct nbd_conn *conn);
+int agent_service_give(struct agent_service *service, struct nbd_conn *conn);
 /* Whether an NBD client of that identity may open the group's volumes; any thread. */
-bool service_client_allowed(const struct conf_group *group, const struct io_peer *peer);
+bool agent_service_client_allowed(const struct conf_group *group, const struct io_peer *peer);
 
 /* CLOCK_BOOTTIME for control threads. */
-uint64_t service_now_ns(void);
+uint64_t agent_service_now_ns(void);
 
 #endif

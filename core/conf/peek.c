@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/conf/peek.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/uuid.h"
+
+/* The owner may be writing: a slot that is torn now is whole a moment later. */
+#define TRIES 4
+
+static int read_whole(int fd, uint8_t *bytes, size_t length_bytes)
+{
+	size_t done = 0;
+
+	while (done < length_bytes) {
+		ssize_t n = pread(fd, bytes + done, length_bytes - done, (off_t)done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return SUPERBLOCK_E_NONE_VALID;
+		done += (size_t)n;
+	}
+	return 0;
+}
+
+int peek_superblock(const char *state_dir, const char *group, struct superblock *ret_sb)
+{
+	uint8_t *bytes;
+	char path[1024];
+	unsigned slot;
+	int fd, res = 0;
+
+	if (!group_name_valid(group))
+		return -ENOENT;
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s/superblock", state_dir, group) >=
+	    sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOTDIR ? -ENOENT : -errno;
+	bytes = malloc(SUPERBLOCK_FILE_BYTES);
+	if (!bytes)
+		res = -ENOMEM;
+	for (int i = 0; bytes && i < TRIES; i++) {
+		res = read_whole(fd, bytes, SUPERBLOCK_FILE_BYTES);
+		if (res == 0)
+			res = superblock_choose(bytes, ret_sb, &slot);
+		if (res != SUPERBLOCK_E_NONE_VALID)
+			break;
+	}
+	free(bytes);
+	(void)close(fd);
+	return res;
+}
+
+const char *peek_role(const struct superblock *sb)
+{
+	switch ((enum group_role)sb->role) {
+	case GROUP_PRIMARY:
+		return "primary";
+	case GROUP_STANDBY:
+		return "standby";
+	case GROUP_FENCED:
+		return "fenced";
+	}
+	return "unknown";
+}
+
+void peek_status(const struct superblock *sb, const char *node, struct status_group *ret_status)
+{
+	struct status_group *status = ret_status;
+
+	memset(status, 0, sizeof(*status));
+	(void)snprintf(status->name, sizeof(status->name), "%s", sb->name);
+	(void)uuid_format(&sb->group, status->uuid);
+	(void)snprintf(status->node, sizeof(status->node), "%s", node);
+	(void)snprintf(status->role, sizeof(status->role), "%s", peek_role(sb));
+	(void)snprintf(status->state, sizeof(status->state), "stopped");
+	status->epoch = sb->epoch;
+	status->fenced_by_epoch = sb->fenced_by_epoch;
+	(void)snprintf(status->fenced_by, sizeof(status->fenced_by), "%s", sb->fenced_by);
+	if (sb->role == GROUP_FENCED)
+		(void)snprintf(status->detail, sizeof(status->detail), "fenced by epoch %llu of %s",
+			       (unsigned long long)sb->fenced_by_epoch, sb->fenced_by);
+	status->head_seq = sb->durable_seq;
+	status->durable_seq = sb->durable_seq;
+	status->applied_seq = sb->applied_seq;
+	status->journal_size_bytes = sb->slot_bytes * sb->slots;
+	status->ever_consistent = (sb->flags & SUPERBLOCK_EVER_CONSISTENT) != 0;
+	status->syncing = (sb->flags & SUPERBLOCK_SYNCING) != 0;
+	status->consistent = status->ever_consistent && !status->syncing;
+	status->source_head_seq = sb->heard_head_seq;
+	status->source_head_bytes = sb->heard_head_bytes;
+	status->heard_time_ns = sb->heard_time_ns;
+	status->heard_ns_ago = UINT64_MAX;
+	for (uint32_t i = 0; i < sb->volume_count && i < STATUS_VOLUMES_MAX; i++) {
+		struct status_volume *volume = &status->volumes[status->volume_count++];
+
+		(void)snprintf(volume->name, sizeof(volume->name), "%s", sb->volumes[i].name);
+		volume->size_bytes = sb->volumes[i].size_bytes;
+	}
+}
