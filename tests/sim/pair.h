@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A pair of sites in the simulator: the real agent and the real engine, a workload, and a model that knows
+ * what every position of the history looks like.
+ *
+ * Every record of the history is one request of the workload, and requests get their seq in the order in which
+ * they are submitted: so seq N is entry N of the model's history, and the state at N is known exactly. After each
+ * crash the recovered head says which prefix survived; the model checks that it was allowed to be cut there, compares
+ * the content byte for byte, and forgets the rest.
+ */
+#ifndef HOLDFAST_TESTS_SIM_PAIR_H
+#define HOLDFAST_TESTS_SIM_PAIR_H
+
+#include "agent/agent.h"
+#include "engine/engine.h"
+#include "tests/sim/sim.h"
+
+#define PAIR_VOLUMES 2u
+#define PAIR_VOLUME_BYTES (96u << 10)
+#define PAIR_SECTORS (PAIR_VOLUME_BYTES / SIM_SECTOR_BYTES)
+#define PAIR_HISTORY_MAX 60000u
+#define PAIR_REQUESTS 24u
+
+enum entry_kind { ENTRY_WRITE, ENTRY_ZERO, ENTRY_MARK };
+
+struct entry {
+	uint8_t kind, volume;
+	uint16_t sector, count;
+	uint64_t id; /* what the sectors of a write contain */
+};
+
+struct model {
+	struct sim_world *world;
+	struct entry *history; /* entry of seq N is history[N] */
+	uint64_t head;	       /* last seq submitted */
+	uint64_t acked;	       /* highest seq acknowledged: survives a killed process */
+	uint64_t durable;      /* highest seq that was promised durable: survives a power loss */
+	uint64_t next_id;
+	uint64_t initial_id;   /* content before any write */
+};
+
+void model_init(struct model *model, struct sim_world *world);
+/* What a sector holds at seq; `id` 0 = zeroes. */
+uint64_t model_sector(const struct model *model, uint64_t seq, unsigned volume, unsigned sector);
+/* The whole state at seq: ids[volume][sector]. */
+void model_state(const struct model *model, uint64_t seq, uint64_t ids[PAIR_VOLUMES][PAIR_SECTORS]);
+void model_fill(uint8_t *sector_bytes, uint64_t id, unsigned volume, unsigned sector);
+/* Whether `bytes` of a volume from `sector` on are the state at seq; explains in sim_fail when not. */
+void model_compare(const struct model *model, uint64_t seq, unsigned volume, unsigned sector,
+		   unsigned count, const uint8_t *bytes, const char *what);
+/* A node came back with this head: was that allowed? The suffix is forgotten. */
+void model_recovered(struct model *model, uint64_t head, bool power, const char *what);
+
+struct site {
+	struct pair *pair;
+	const char *name;
+	struct conf *conf;
+	struct conf_group *conf_group;
+	struct sim_node *agent_node, *engine_node;
+	struct agent_group *agent;
+	struct engine_group *engine;
+	bool agent_up, engine_up;     /* started and serving / ready */
+	bool agent_wanted, engine_wanted;
+	int agent_res;
+	struct lobby *lobby;
+	struct io_tls *agent_tls, *engine_tls;
+	bool inited;
+	unsigned agent_starts;
+};
+
+struct request {
+	struct export_request request;
+	struct pair *pair;
+	struct site *site;
+	bool busy;
+	uint64_t seq, covers, incarnation;
+	unsigned volume, sector, count;
+	uint64_t head_at_submit;
+	uint8_t *buf;
+};
+
+struct pair {
+	struct sim_world *world;
+	struct model model;
+	struct site sites[2];
+	struct site *primary; /* whose history the model follows */
+	struct request requests[PAIR_REQUESTS];
+	bool working;	      /* the workload submits */
+	bool writethrough;
+	uint64_t incarnation; /* grows at every crash of the primary's agent */
+	bool power_lost;      /* since the agent last served */
+	uint64_t promised;    /* highest durable seq that the standby ever acknowledged to its primary */
+	uint64_t epoch;
+	uint64_t requests_done, reads_checked, crashes, promotes, fenced;
+	unsigned pace_us;
+	bool failing_ok; /* disk errors are being injected: a group may fail and is started again */
+};
+
+/* pair.c */
+struct pair *pair_new(struct sim_world *world, uint64_t slot_bytes, uint32_t slots);
+/* Makes the group directories and starts primary (site 0) and standby (site 1). */
+void pair_up(struct pair *pair);
+void site_start_agent(struct site *site);
+void site_start_engine(struct site *site);
+/* The node died: forget its objects. */
+void site_lost_agent(struct site *site, enum sim_crash kind);
+void site_lost_engine(struct site *site);
+bool pair_agent_serving(const struct pair *pair);
+/* Standby holds and has applied everything that the primary has, and is consistent. */
+bool pair_in_sync(const struct pair *pair);
+/* Byte-compares what the agent serves with the model at its head. Drives the world. */
+void pair_check_served(struct pair *pair, const char *what);
+/* Byte-compares the standby's volume files with the model at seq. */
+void pair_check_volumes(struct pair *pair, struct site *site, uint64_t seq, const char *what);
+/* Promotes site 1 - primary's counterpart; returns the result, drives the world. */
+int pair_promote(struct pair *pair, struct site *site, bool force, struct engine_promote *ret);
+
+/* pair_work.c */
+void work_start(struct pair *pair);
+void work_stop(struct pair *pair); /* no new requests */
+bool work_idle(const struct pair *pair);
+/* One request of a kind now; returns it or NULL when none is free. */
+struct request *work_write(struct pair *pair, unsigned volume, unsigned sector, unsigned count, unsigned flags);
+struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, unsigned count, bool trim);
+struct request *work_flush(struct pair *pair);
+struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, unsigned count);
+void work_forget(struct pair *pair); /* the agent died: outstanding requests have no answer */
+
+#endif
