@@ -21,7 +21,9 @@
 /* Room for a whole control frame behind the rest of another one, so that one move makes space. */
 #define IN_BYTES     (256u << 10)
 #define IN_LOW_BYTES (FRAME_BYTES + FRAME_CONTROL_MAX_BYTES)
-/* In one send; smaller ones make room in the ring earlier. */
+/* In one send; smaller ones make room in the ring earlier. Whatever a pending send holds, a frame
+ * of any size fits beside it, so a frame that did not fit always has a send ahead whose end makes
+ * room. */
 #define SEND_MAX_BYTES (512u << 10)
 /* Kept free for the frame of link_finish(). */
 #define RESERVE_BYTES (FRAME_BYTES + FRAME_CONTROL_MAX_BYTES)
@@ -465,24 +467,14 @@ static void link_kicked(struct io_op *op, int64_t res)
 	link_leave(link);
 }
 
-static void link_offer_room(struct link *link)
-{
-	if (link->wanted_bytes == 0 || link->wanted_bytes > link_room(link) || !link_is_open(link))
-		return;
-	link->wanted_bytes = 0;
-	link->events.writable(link->events.owner);
-}
-
 /* The last operation of a former stream makes way for the present one. */
 static void link_drained(struct link *link)
 {
 	if (link->receiving || link->sending)
 		return;
 	link->draining = false;
-	if (link->state == LINK_CLOSED)
-		return;
-	link_begin(link);
-	link_offer_room(link);
+	if (link->state != LINK_CLOSED)
+		link_begin(link);
 }
 
 static void link_received(struct link *link, int64_t res, bool direct)
@@ -542,7 +534,10 @@ static void link_sent(struct link *link, int64_t res)
 		return;
 	}
 	link_submit_send(link);
-	link_offer_room(link);
+	if (link->wanted_bytes > 0 && link->wanted_bytes <= link_room(link) && link_is_open(link)) {
+		link->wanted_bytes = 0;
+		link->events.writable(link->events.owner);
+	}
 }
 
 static void link_send_done(struct io_op *op, int64_t res)

@@ -23,9 +23,10 @@ struct end {
 	struct link *link;
 	struct end *other;
 	bool chaos;			/* refuses places, closes now and then */
+	bool withhold;			/* refuses the next place for 100 ms */
 	uint64_t start, sent, sent_max; /* of this start; sent_max is where sending stops */
 	uint64_t heard_start, heard;	/* of the other end */
-	uint64_t delivered;
+	uint64_t delivered, released;
 	bool finished; /* got a BYE */
 	unsigned ended;
 	int ended_res;
@@ -69,7 +70,7 @@ static struct frame frame_of(uint64_t epoch)
 		break;
 	case FRAME_HEARTBEAT:
 		frame.body_bytes = (uint32_t)prng_below(&prng, 300);
-		if (prng_chance(&prng, 1, 8))
+		if (prng_chance(&prng, 1, 2))
 			frame.body_bytes = FRAME_CONTROL_MAX_BYTES;
 		break;
 	default:
@@ -114,6 +115,12 @@ static uint8_t *end_place(void *owner, const struct frame *frame)
 
 	sim_check(end->world, frame->type == FRAME_SEGMENT || frame->type == FRAME_SYNC_DATA);
 	sim_check(end->world, !end->placing);
+	if (end->withhold) {
+		end->withhold = false;
+		end->withheld = true;
+		io_timer_start(end->io, &end->resume_timer, 100 * SIM_MS);
+		return NULL;
+	}
 	if (end->chaos && prng_chance(&end->prng, 1, 4)) {
 		end->withheld = true;
 		io_timer_start(end->io, &end->resume_timer, prng_below(&end->prng, 5 * SIM_MS));
@@ -147,7 +154,8 @@ static int end_frame(void *owner, const struct frame *frame, const uint8_t *body
 	struct end *end = owner;
 	struct frame expect;
 
-	sim_check(end->world, link_heard_ns(end->link) > 0);
+	/* What the former stream still wrote to was given back first. */
+	sim_check(end->world, link_heard_ns(end->link) > 0 && !end->places_pending);
 	if (frame->type == FRAME_BYE) {
 		end->finished = true;
 		return 0;
@@ -198,6 +206,7 @@ static void end_released(void *owner)
 
 	sim_check(end->world, end->places_pending);
 	end->places_pending = false;
+	end->released++;
 }
 
 static void end_resume(struct io_timer *timer)
@@ -415,7 +424,7 @@ static void body_chaos(struct sim_world *world, void *context)
 
 UNIT(test_chaos)
 {
-	uint64_t delivered = 0, starts = 0;
+	uint64_t delivered = 0, starts = 0, released = 0;
 	unsigned seed;
 
 	for (seed = 1; seed <= SEEDS; seed++) {
@@ -423,14 +432,16 @@ UNIT(test_chaos)
 
 		sim_options_calm(&options);
 		options.split_recv_ppm = seed % 3 == 0 ? 700000 : 0;
-		options.socket_bytes = seed % 2 == 0 ? 3000 : 200000;
+		options.socket_bytes = seed % 2 == 0 ? 3000 : 500000;
 		in_world(seed, seed % 4 >= 2, &options, body_chaos);
 		delivered += t.server.delivered + t.client.delivered;
 		starts += t.server.start + t.client.start;
+		released += t.server.released + t.client.released;
 	}
 	/* The chaos was neither total nor absent. */
 	assert_true(delivered > SEEDS * 100);
 	assert_true(starts > SEEDS * 6);
+	assert_true(released > SEEDS / 8);
 }
 
 /* ---- sending ------------------------------------------------------------------------------------
@@ -622,7 +633,7 @@ static struct {
 	size_t length_bytes;
 	struct io_stream *stream;
 	struct io_op op;
-	bool close;
+	bool close, talk; /* `talk`: the link has much to send meanwhile */
 } raw;
 
 static void raw_connect_done(struct io_op *op, int64_t res)
@@ -655,6 +666,9 @@ static void body_raw(struct sim_world *world, void *context)
 
 	(void)context;
 	end_new(&t.server, t.b, 1, t.direct);
+	t.server.withhold = raw.talk;
+	t.server.sent_max = raw.talk ? UINT32_MAX : 0;
+
 	sim_check(world, io_listen(t.server.io, &t.server.address, &t.server.listener) == 0);
 	end_accept(&t.server);
 	raw.op = (struct io_op){ .done = raw_connect_done };
@@ -744,6 +758,31 @@ UNIT(test_end_of_stream)
 	assert_non_null(strstr(t.server.ended_text, "inside a frame"));
 }
 
+/* What came before a connection broke is heard, although sending failed first. */
+UNIT(test_last_words)
+{
+	static uint8_t bytes[2 * FRAME_BYTES + 4096];
+	struct frame segment;
+	struct frame bye = { .type = FRAME_BYE };
+	uint64_t epoch = 1ull << 32 | 1;
+
+	for (;; epoch += 1ull << 32) {
+		segment = frame_of(epoch);
+		if (segment.type == FRAME_SEGMENT && segment.body_bytes == 4096)
+			break;
+	}
+	frame_encode(&segment, bytes);
+	memcpy(bytes + FRAME_BYTES, body_of(&segment), 4096);
+	frame_encode(&bye, bytes + FRAME_BYTES + 4096);
+	raw.talk = true;
+	raw_case(bytes, sizeof(bytes), true);
+	raw.talk = false;
+	assert_true(t.server.finished);
+	assert_int_equal(t.server.heard, 1);
+	assert_int_equal(t.server.ended, 1);
+	assert_true(t.server.ended_res < 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -751,6 +790,7 @@ int main(void)
 		cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_not_open),
 		cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_finish),
 		cmocka_unit_test(test_garbage),	      cmocka_unit_test(test_end_of_stream),
+		cmocka_unit_test(test_last_words),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
