@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a journal: what journal_scan.c and journal_probe.c share. Owner: the group's loop thread.
+ *
+ * The scan reads the first block of every slot, then walks. A walk starts at the superblock's
+ * applied position or at offset 0 of a slot and goes over what is contiguous, verifying everything.
+ * At each seq on its way, a slot whose first header carries that seq and the right chain is
+ * reached: it is walked afterwards. The walk that gets furthest is the journal's end; the slots
+ * through which it was reached are the path.
+ */
+#ifndef HOLDFAST_CORE_GROUP_JOURNAL_SCAN_H
+#define HOLDFAST_CORE_GROUP_JOURNAL_SCAN_H
+
+#include "core/group/journal_internal.h"
+
+struct scan_place {
+	struct journal_position at;
+	uint64_t epoch;	       /* of the segment before; 0: none was seen */
+	uint64_t last_time_ns; /* the latest so far; 0: none was seen */
+};
+
+/* One way to walk: slot i from offset 0, or (the last of all) from the applied position. */
+struct scan_node {
+	bool valid; /* the first block holds a header of this group; first_* are its fields */
+	uint64_t first_seq, first_chain, first_epoch, first_time_ns, first_durable_seq;
+	bool reached, walked, on_path;
+	uint32_t from; /* the node from which it was reached, and where */
+	struct scan_place start;
+	struct scan_place end;
+	const char *reason; /* why the walk ended there */
+	uint32_t below;	    /* retained slots: the next older one */
+};
+
+struct journal_scan {
+	struct journal *journal;
+	struct superblock sb;
+	struct io_op op;
+	struct io_op *user;
+	uint8_t *buf; /* READER_BUF_BYTES */
+	uint64_t buf_off;
+	uint32_t buf_slot, buf_len;
+	struct scan_node *nodes; /* slots + 1 */
+	uint32_t index;		 /* first blocks, flushes */
+	/* the walk that runs */
+	uint32_t node;
+	struct scan_place place;
+	uint64_t next_first_seq; /* no unreached slot begins below this, from here on */
+	uint32_t best;
+	/* the probe */
+	uint32_t probe_slot, probe_left;
+	uint64_t probe_off;
+	uint64_t run_chain;
+	unsigned run_count;
+};
+
+/* True when a segment of that epoch can be the history's at `seq`. */
+bool scan_epoch_rules(const struct journal_scan *scan, uint64_t epoch, uint64_t seq);
+/* Reads READER_BUF_BYTES, or up to the slot's end, into buf; then `done`. */
+void scan_read(struct journal_scan *scan, uint32_t slot, uint64_t off, io_done_fn done);
+/* Names the read that failed and ends the scan. */
+void scan_read_failed(struct journal_scan *scan, int64_t res);
+/* Ends the scan. */
+void scan_finish(struct journal_scan *scan, int64_t res);
+
+/* journal_probe.c: looks behind the end of `best`; continues with scan_probed() or ends the scan.
+ */
+void scan_probe(struct journal_scan *scan);
+void scan_probed(struct journal_scan *scan);
+
+#endif
