@@ -195,7 +195,7 @@ static bool do_write(struct agent_group *group, struct export_request *request)
 			return false;
 		/* A write that a whole segment can hold is one record, so that it stays in one piece. */
 		record.length_bytes = (uint32_t)min_u64(
-			left, left <= SEGMENT_DATA_MAX_BYTES ? SEGMENT_DATA_MAX_BYTES : room);
+			left, left <= group->segment_data_max ? group->segment_data_max : room);
 		record.offset_bytes = request->offset_bytes + *done;
 		record.flags = request->flags & EXPORT_FUA ? RECORD_FUA : 0;
 		before_write(group, &record);

@@ -20,7 +20,8 @@ static bool open_segment(struct agent_group *group)
 
 	if (group->open)
 		return true;
-	segment = segring_begin(&group->ring, SEGMENT_BLOCK_MAX_BYTES);
+	segment = segring_begin(&group->ring,
+				2 * (size_t)(SEGMENT_HEAD_MAX_BYTES + group->segment_data_max));
 	if (!segment)
 		return false;
 	segment->table = segment->block + SEGMENT_HEADER_BYTES;
@@ -36,11 +37,11 @@ static bool open_segment(struct agent_group *group)
 uint64_t commit_room(struct agent_group *group)
 {
 	if (group->open && (group->open->header.records == SEGMENT_RECORDS_MAX ||
-			    group->open_data == SEGMENT_DATA_MAX_BYTES))
+			    group->open_data == group->segment_data_max))
 		commit_seal(group);
 	if (!writeset_has_room(&group->writeset, 1) || !open_segment(group))
 		return 0;
-	return SEGMENT_DATA_MAX_BYTES - group->open_data;
+	return group->segment_data_max - group->open_data;
 }
 
 static void stamp_time(struct segment *segment, struct record *record, uint64_t now_ns)

@@ -23,7 +23,6 @@
 
 #define CAPTURE_OPS_MAX 1024u	   /* reads and maps in flight per group */
 #define JOURNAL_WRITES_MAX 4u	   /* segments in flight to the journal */
-#define SEGMENT_BLOCK_MAX_BYTES (2u * SEGMENT_TOTAL_MAX_BYTES)
 #define APPLY_BATCH_RECORDS 4096u
 
 struct ship;
@@ -90,6 +89,7 @@ struct agent_group {
 	/* capture and commit */
 	struct segment *open;	/* being filled; holds one hold of the group */
 	uint32_t open_data;	/* bytes in its data area */
+	uint32_t segment_data_max; /* a segment must fit into a journal file */
 	uint64_t writer;	/* nonce of this opening of the journal */
 	uint64_t flush_at_seal_seq; /* the segment that gets this seq is to be flushed when appended */
 	uint64_t head_seq, head_bytes; /* last assigned */
@@ -179,7 +179,7 @@ extern const struct export_ops agent_export_ops;
 enum { COMMIT_OK = 0, COMMIT_NO_ROOM = 1 };
 /* Appends one record (a WRITE carries `data`); COMMIT_NO_ROOM changes nothing. */
 int commit_record(struct agent_group *group, struct record *record, const uint8_t *data);
-/* Bytes of a write that the next record can take: 1..SEGMENT_DATA_MAX_BYTES; 0 = no room now. */
+/* Bytes of a write that the next record can take: 1..segment_data_max; 0 = no room now. */
 uint64_t commit_room(struct agent_group *group);
 void commit_schedule(struct agent_group *group); /* seal at the end of this turn if the journal is not busy */
 void commit_seal(struct agent_group *group);	 /* now; nothing when there is no open segment */

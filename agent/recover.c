@@ -229,6 +229,8 @@ static void dir_opened(struct io_op *op, int64_t res)
 		return;
 	}
 	group->dir_open = true;
+	group->segment_data_max = (uint32_t)min_u64(SEGMENT_DATA_MAX_BYTES,
+						    sb->slot_bytes - SEGMENT_HEAD_MAX_BYTES);
 	if (sb->role == GROUP_FENCED) {
 		snprintf(group->detail, sizeof(group->detail),
 			 "fenced: epoch %llu rules at %s; this copy must be brought back as a standby",

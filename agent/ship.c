@@ -208,8 +208,9 @@ static void start_stream(struct ship *ship)
 	ship->sent_seq = start->from_seq - 1;
 	ship->sent_first = ship->sent_count = 0;
 	ship->unacked_bytes = 0;
-	ship->durable_seq = ship->received_seq = start->from_seq - 1;
-	ship->applied_seq = start->reset ? start->from_seq - 1 : ship->welcome.applied_seq;
+	/* What it said it holds; a reset counts only once it is acknowledged. */
+	ship->durable_seq = ship->received_seq = ship->welcome.durable.seq;
+	ship->applied_seq = ship->welcome.applied_seq;
 	tail_seek(&ship->tail, start->from_seq);
 	if (start->sync)
 		sync_begin(ship->sync);
@@ -279,7 +280,6 @@ static void prepare_reset(struct ship *ship, bool everything)
 	else
 		set_unapplied(ship);
 	commit_flush(group, at.seq - 1);
-	ship->durable_bytes = at.bytes;
 	ship->start = (struct link_start){
 		.from_seq = at.seq,
 		.sync = true,
