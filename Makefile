@@ -257,6 +257,9 @@ $(FUZZ_BIN): $(OUT)/tests/fuzz/%: $(OUT)/obj/tests/fuzz/%.o $(FUZZ_HELPER_OBJ) $
 	$(Q)mkdir -p $(@D)
 	$(Q)$(link) $(FUZZ_LINK)
 
+# Test programs bring their own rules.
+-include $(sort $(wildcard tests/*/rules.mk))
+
 # Test objects are kept: they are intermediate files only in make's eyes.
 .SECONDARY:
 -include $(shell find $(OUT)/obj -name '*.d' 2>/dev/null)
