@@ -134,82 +134,87 @@ static void check_field_case(const struct field_case *c)
 		fail_msg("%s = %ju: %d, not %d", c->what, (uintmax_t)c->value, r, c->result);
 }
 
+enum {
+	none = SUPERBLOCK_E_NONE_VALID,
+	version = SUPERBLOCK_E_VERSION,
+	field = SUPERBLOCK_E_FIELD
+};
+
+static const struct field_case field_cases[] = {
+	{ "magic", AT(magic), 4, SUPERBLOCK_MAGIC + 1, none },
+	{ "version", AT(version), 4, 0, version },
+	{ "version", AT(version), 4, 2, version },
+	{ "compat", AT(features_compat), 8, UINT64_MAX, 0 },
+	{ "ro_compat", AT(features_ro_compat), 8, 1, version },
+	{ "incompat", AT(features_incompat), 8, 1ull << 63, version },
+	{ "role", AT(role), 1, 0, field },
+	{ "role", AT(role), 1, 1, 0 },
+	{ "role", AT(role), 1, 3, 0 },
+	{ "role", AT(role), 1, 4, field },
+	{ "flags", AT(flags), 4, 15, 0 },
+	{ "flags", AT(flags), 4, 16, field },
+	{ "name empty", AT(name), 1, 0, field },
+	{ "name first", AT(name), 1, '.', field },
+	{ "name first", AT(name), 1, '-', field },
+	{ "name slash", AT(name) + 2, 1, '/', field },
+	{ "name space", AT(name) + 2, 1, ' ', field },
+	{ "name high", AT(name) + 2, 1, 0xc3, field },
+	{ "name padding", AT(name) + 20, 1, 'x', field },
+	{ "name end", AT(name) + 63, 1, 'x', field },
+	{ "epoch", AT(epoch), 8, 1, field }, /* the history knows epoch 2 */
+	{ "epoch", AT(epoch), 8, 2, 0 },
+	{ "fenced_by none", AT(fenced_by), 1, 0, field }, /* text behind the end */
+	{ "fenced_by", AT(fenced_by), 1, ' ', field },
+	{ "fenced_by", AT(fenced_by), 1, '"', field },
+	{ "slot_bytes", AT(slot_bytes), 8, 0, field },
+	{ "slot_bytes", AT(slot_bytes), 8, 4096 * 12, 0 },
+	{ "slot_bytes", AT(slot_bytes), 8, 4096 * 12 + 512, field },
+	{ "slot_bytes", AT(slot_bytes), 8, 4096 * 11, field },
+	{ "slot_bytes", AT(slot_bytes), 8, 1ull << 63, field },
+	{ "slots", AT(slots), 4, 0, field },
+	{ "slots", AT(slots), 4, 7, field },
+	{ "slots", AT(slots), 4, 8, 0 },
+	{ "applied_slot", AT(applied_slot), 4, 16, field },
+	{ "applied_off", AT(applied_off), 8, 64 << 20, 0 },
+	{ "applied_off", AT(applied_off), 8, (64 << 20) + 4096, field },
+	{ "applied_off", AT(applied_off), 8, 512, field },
+	{ "volume_count", AT(volume_count), 4, 3, field },
+	{ "volume_count", AT(volume_count), 4, 1, field },
+	{ "volume_count", AT(volume_count), 4, GROUP_VOLUMES_MAX + 1, field },
+	{ "volume_count", AT(volume_count), 4, UINT32_MAX, field },
+	{ "history_count", AT(history_count), 4, 3, field },
+	{ "history_count", AT(history_count), 4, 1, field },
+	{ "history_count", AT(history_count), 4, HISTORY_MAX + 1, field },
+	{ "history_count", AT(history_count), 4, UINT32_MAX, field },
+	{ "peer_count", AT(peer_count), 4, 3, field },
+	{ "peer_count", AT(peer_count), 4, GROUP_PEERS_MAX + 1, field },
+	{ "peer_count", AT(peer_count), 4, UINT32_MAX, field },
+	{ "history epoch", AT(history[0].epoch), 8, 0, field },
+	{ "history epoch", AT(history[0].epoch), 8, 2, field },
+	{ "history epoch", AT(history[1].epoch), 8, 1001, field },
+	{ "history seq", AT(history[0].first_seq), 8, 0, field },
+	{ "history seq", AT(history[0].first_seq), 8, 1001, 0 },
+	{ "history seq", AT(history[0].first_seq), 8, 1002, field },
+	{ "peer name", AT(peers[0].node), 1, 0, field },
+	{ "peer twice", AT(peers[1].node) + 5, 1, '0', field },
+	{ "peer flags", AT(peers[0].flags), 4, 1, 0 },
+	{ "peer flags", AT(peers[0].flags), 4, 2, field },
+	{ "peer reserved", AT(peers[0].reserved) + 107, 1, 1, field },
+	{ "volume id twice", AT(volumes[1].id), 1, 1, field },
+	{ "volume reserved", AT(volumes[1].reserved), 1, 1, field },
+	{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX, 0 },
+	{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX + 1, field },
+	{ "volume name", AT(volumes[0].name), 1, '-', field },
+	{ "volume twice", AT(volumes[1].name) + 7, 1, '0', field },
+};
+
 static void test_field_limits(void **state)
 {
-	const int none = SUPERBLOCK_E_NONE_VALID, version = SUPERBLOCK_E_VERSION;
-	const int field = SUPERBLOCK_E_FIELD;
-	const struct field_case cases[] = {
-		{ "magic", AT(magic), 4, SUPERBLOCK_MAGIC + 1, none },
-		{ "version", AT(version), 4, 0, version },
-		{ "version", AT(version), 4, 2, version },
-		{ "compat", AT(features_compat), 8, UINT64_MAX, 0 },
-		{ "ro_compat", AT(features_ro_compat), 8, 1, version },
-		{ "incompat", AT(features_incompat), 8, 1ull << 63, version },
-		{ "role", AT(role), 1, 0, field },
-		{ "role", AT(role), 1, 1, 0 },
-		{ "role", AT(role), 1, 3, 0 },
-		{ "role", AT(role), 1, 4, field },
-		{ "flags", AT(flags), 4, 15, 0 },
-		{ "flags", AT(flags), 4, 16, field },
-		{ "name empty", AT(name), 1, 0, field },
-		{ "name first", AT(name), 1, '.', field },
-		{ "name first", AT(name), 1, '-', field },
-		{ "name slash", AT(name) + 2, 1, '/', field },
-		{ "name space", AT(name) + 2, 1, ' ', field },
-		{ "name high", AT(name) + 2, 1, 0xc3, field },
-		{ "name padding", AT(name) + 20, 1, 'x', field },
-		{ "name end", AT(name) + 63, 1, 'x', field },
-		{ "epoch", AT(epoch), 8, 1, field }, /* the history knows epoch 2 */
-		{ "epoch", AT(epoch), 8, 2, 0 },
-		{ "fenced_by none", AT(fenced_by), 1, 0, field }, /* text behind the end */
-		{ "fenced_by", AT(fenced_by), 1, ' ', field },
-		{ "fenced_by", AT(fenced_by), 1, '"', field },
-		{ "slot_bytes", AT(slot_bytes), 8, 0, field },
-		{ "slot_bytes", AT(slot_bytes), 8, 4096 * 12, 0 },
-		{ "slot_bytes", AT(slot_bytes), 8, 4096 * 12 + 512, field },
-		{ "slot_bytes", AT(slot_bytes), 8, 4096 * 11, field },
-		{ "slot_bytes", AT(slot_bytes), 8, 1ull << 63, field },
-		{ "slots", AT(slots), 4, 0, field },
-		{ "slots", AT(slots), 4, 7, field },
-		{ "slots", AT(slots), 4, 8, 0 },
-		{ "applied_slot", AT(applied_slot), 4, 16, field },
-		{ "applied_off", AT(applied_off), 8, 64 << 20, 0 },
-		{ "applied_off", AT(applied_off), 8, (64 << 20) + 4096, field },
-		{ "applied_off", AT(applied_off), 8, 512, field },
-		{ "volume_count", AT(volume_count), 4, 3, field },
-		{ "volume_count", AT(volume_count), 4, 1, field },
-		{ "volume_count", AT(volume_count), 4, GROUP_VOLUMES_MAX + 1, field },
-		{ "volume_count", AT(volume_count), 4, UINT32_MAX, field },
-		{ "history_count", AT(history_count), 4, 3, field },
-		{ "history_count", AT(history_count), 4, 1, field },
-		{ "history_count", AT(history_count), 4, HISTORY_MAX + 1, field },
-		{ "history_count", AT(history_count), 4, UINT32_MAX, field },
-		{ "peer_count", AT(peer_count), 4, 3, field },
-		{ "peer_count", AT(peer_count), 4, GROUP_PEERS_MAX + 1, field },
-		{ "peer_count", AT(peer_count), 4, UINT32_MAX, field },
-		{ "history epoch", AT(history[0].epoch), 8, 0, field },
-		{ "history epoch", AT(history[0].epoch), 8, 2, field },
-		{ "history epoch", AT(history[1].epoch), 8, 1001, field },
-		{ "history seq", AT(history[0].first_seq), 8, 0, field },
-		{ "history seq", AT(history[0].first_seq), 8, 1001, 0 },
-		{ "history seq", AT(history[0].first_seq), 8, 1002, field },
-		{ "peer name", AT(peers[0].node), 1, 0, field },
-		{ "peer twice", AT(peers[1].node) + 5, 1, '0', field },
-		{ "peer flags", AT(peers[0].flags), 4, 1, 0 },
-		{ "peer flags", AT(peers[0].flags), 4, 2, field },
-		{ "peer reserved", AT(peers[0].reserved) + 107, 1, 1, field },
-		{ "volume id twice", AT(volumes[1].id), 1, 1, field },
-		{ "volume reserved", AT(volumes[1].reserved), 1, 1, field },
-		{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX, 0 },
-		{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX + 1, field },
-		{ "volume name", AT(volumes[0].name), 1, '-', field },
-		{ "volume twice", AT(volumes[1].name) + 7, 1, '0', field },
-	};
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < array_len(cases); i++)
-		check_field_case(&cases[i]);
+	for (i = 0; i < array_len(field_cases); i++)
+		check_field_case(&field_cases[i]);
 }
 
 static void test_volume_uuids(void **state)
