@@ -132,6 +132,7 @@ void disk_fate(struct sim_node *node, struct sim_file *file, const char *path, u
 	fate_by_chance(world, file, op, &fate);
 	if (world->disk_ops == world->fail_op) {
 		fate.error = world->fail_error;
+		world->fault_hits++;
 		if (file && world->fail_sticky)
 			*sticky_of(file, op) = fate.error;
 	}

@@ -173,7 +173,9 @@ struct sim_world {
 	uint64_t fault_hits, disk_ops, fail_op;
 	int fail_error;
 	bool fail_sticky;
-	uint64_t survivors; /* of an exact crash */
+	uint64_t all_allocs, all_allocs_fail_at;     /* io_alloc of any node */
+	uint64_t first_event, first_op, first_alloc; /* of an enumerated script */
+	uint64_t survivors;			     /* of an exact crash */
 	bool exact;
 
 	struct sim_net *net;

@@ -111,7 +111,8 @@ static void *node_alloc(struct io *io, size_t size, size_t align)
 	if (!is_power_of_two(align) || align < 8)
 		sim_fail(node->world, "%s: io_alloc with alignment %zu", node->name, align);
 	node->alloc_count++;
-	if (node->alloc_fail_at && --node->alloc_fail_at == 0) {
+	if ((node->alloc_fail_at && --node->alloc_fail_at == 0) ||
+	    ++node->world->all_allocs == node->world->all_allocs_fail_at) {
 		trace_add(node->world, node, WHAT_FAULT, "io_alloc", size, 0, -ENOMEM);
 		return NULL;
 	}
@@ -145,12 +146,13 @@ static void alloc_release(struct sim_node *node, struct node_alloc *alloc)
 static void node_free(struct io *io, void *memory)
 {
 	struct sim_node *node = node_of(io);
-	struct node_alloc *alloc = (struct node_alloc *)memory - 1;
+	struct node_alloc *alloc;
 	const uint8_t *begin = memory, *end;
 	struct list *pos;
 
 	if (!memory)
 		return;
+	alloc = (struct node_alloc *)memory - 1;
 	end = begin + alloc->size_bytes;
 	for (struct io_op *op = node->ops; op; op = op->next) {
 		if ((uint8_t *)op >= begin && (uint8_t *)op < end)

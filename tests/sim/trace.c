@@ -66,7 +66,9 @@ static void print_entry(struct sim_world *world, const struct trace_entry *entry
 		fprintf(out, " %s", entry->subject);
 	if (entry->a || entry->b)
 		fprintf(out, " %" PRIu64 "+%" PRIu64, entry->a, entry->b);
-	if (entry->res < 0 && entry->res >= -4095)
+	if (entry->what == WHAT_WALL_JUMP)
+		fprintf(out, " %+" PRId64 " s", entry->res);
+	else if (entry->res < 0 && entry->res >= -4095)
 		fprintf(out, " = -%s", err_name((int)entry->res));
 	else if (entry->res)
 		fprintf(out, " = %" PRId64, entry->res);

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scenarios that holdfast-sim knows: one line for each. */
+#include "tests/sim/selftest.h"
+#include "tests/sim/sim.h"
+
+const struct sim_scenario *const sim_scenarios[] = {
+	&scenario_selftest,
+	NULL,
+};
