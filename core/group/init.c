@@ -24,6 +24,10 @@ __attribute__((format(printf, 3, 4))) static int init_fail(struct group_init *in
 	return res;
 }
 
+/* A segment never spans files: smaller files only make smaller segments. What the configuration allows
+ * is far above. */
+#define JOURNAL_FILE_MIN_BYTES (4u * SEGMENT_HEAD_MAX_BYTES)
+
 static int init_path(struct group_init *init, char path[GROUP_PATH_MAX], const char *name)
 {
 	int len = snprintf(path, GROUP_PATH_MAX, "%s/%s%s%s", init->state_dir, init->group,
@@ -87,14 +91,14 @@ static int init_check(struct group_init *init)
 				 init->group, GROUP_NAME_MAX);
 	if (init->role != GROUP_PRIMARY && init->role != GROUP_STANDBY)
 		return init_fail(init, -EINVAL, "a new group is primary or standby here");
-	if (init->journal_file_bytes < SEGMENT_TOTAL_MAX_BYTES ||
+	if (init->journal_file_bytes < JOURNAL_FILE_MIN_BYTES ||
 	    init->journal_file_bytes > VOLUME_BYTES_MAX ||
 	    !is_aligned(init->journal_file_bytes, SEGMENT_ALIGN_BYTES))
 		return init_fail(
 			init, -EINVAL,
 			"journal files of %" PRIu64 " bytes do not work; use a multiple of "
 			"%u, at least %u",
-			init->journal_file_bytes, SEGMENT_ALIGN_BYTES, SEGMENT_TOTAL_MAX_BYTES);
+			init->journal_file_bytes, SEGMENT_ALIGN_BYTES, JOURNAL_FILE_MIN_BYTES);
 	if (init->journal_files < GROUP_INIT_FILES_MIN ||
 	    init->journal_files > VOLUME_BYTES_MAX / init->journal_file_bytes)
 		return init_fail(init, -EINVAL,
@@ -227,7 +231,7 @@ static void init_superblock_created(struct io_op *op, int64_t res)
 	struct group_init *init = container_of(op, struct group_init, op);
 	char path[GROUP_PATH_MAX];
 
-	if (res == 0)
+	if (res >= 0)
 		res = init_path(init, path, "superblock");
 	if (res == 0)
 		res = io_file_open(init->io, path, IO_OPEN_DIRECT, &init->file);
