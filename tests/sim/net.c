@@ -251,7 +251,7 @@ int net_listen(struct io *io, const struct io_address *address, struct io_listen
 	if (strcmp(host, node->host->name) != 0)
 		return -EADDRNOTAVAIL;
 	if (strcmp(rest, "0") == 0)
-		snprintf(rest, sizeof(rest), "%u", node->host->next_port++);
+		snprintf(rest, sizeof(rest), "%u", (unsigned)node->host->next_port++);
 	if (listener_find(net, node->host, rest))
 		return -EADDRINUSE;
 	listener = calloc(1, sizeof(*listener));
