@@ -109,8 +109,7 @@ void pki_issue(struct pki_ca *ca, const struct pki_spec *spec, const char *cert_
 
 	must(key);
 	cert = cert_new(key, "node", spec->serial ? spec->serial : 1000,
-			spec->begin_s ? spec->begin_s : -HOUR_S,
-			spec->end_s ? spec->end_s : DAY_S);
+			spec->begin_s ? spec->begin_s : -HOUR_S, spec->end_s ? spec->end_s : DAY_S);
 	must(X509_set_issuer_name(cert, X509_get_subject_name(ca->cert)) == 1);
 	extend(cert, ca->cert, NID_basic_constraints, "critical,CA:FALSE");
 	extend(cert, ca->cert, NID_key_usage, "critical,digitalSignature");

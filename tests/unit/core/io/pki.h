@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Certificates for tests, made on the spot with OpenSSL: a CA, nodes with any flaw, revocation lists.
+ * Certificates for tests, made on the spot with OpenSSL: a CA, nodes with any flaw, revocation
+ * lists.
  */
 #ifndef HOLDFAST_TESTS_UNIT_CORE_IO_PKI_H
 #define HOLDFAST_TESTS_UNIT_CORE_IO_PKI_H
@@ -11,11 +12,11 @@ struct pki_ca;
 
 /* Valid from an hour ago until in a day where nothing else is said. */
 struct pki_spec {
-	const char *san; /* OpenSSL's syntax: "URI:x,DNS:y"; NULL: none */
-	const char *eku; /* NULL: "serverAuth,clientAuth"; "": none */
+	const char *san;     /* OpenSSL's syntax: "URI:x,DNS:y"; NULL: none */
+	const char *eku;     /* NULL: "serverAuth,clientAuth"; "": none */
 	long begin_s, end_s; /* relative to now */
 	long serial;
-	unsigned key_mode; /* 0: 0600 */
+	unsigned key_mode;   /* 0: 0600 */
 	const char *raw_dns; /* one DNS SAN with these bytes, `raw_dns_len` of them */
 	int raw_dns_len;
 };

@@ -3,6 +3,11 @@
 #ifndef HOLDFAST_TESTS_UNIT_CORE_IO_STREAM_PAIR_H
 #define HOLDFAST_TESTS_UNIT_CORE_IO_STREAM_PAIR_H
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "core/io/tls.h"
 #include "tests/unit/core/io/on_loop.h"
 #include "tests/unit/core/io/pki.h"
@@ -125,6 +130,27 @@ MAYBE_UNUSED static int64_t do_send(struct io *io, struct io_stream *stream, con
 
 	io_sendv(stream, &iov, 1, arm(&waited, io));
 	return finish(&waited);
+}
+
+/* A blocking socket of the kernel's own API, connected to the listener. */
+MAYBE_UNUSED static int raw_client(const struct pair *pair)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	struct sockaddr_un path = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (pair->transport == TRANSPORT_UNIX) {
+		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		(void)snprintf(path.sun_path, sizeof(path.sun_path), "%.100s",
+			       pair->address.text + 5);
+		assert_int_equal(connect(fd, (struct sockaddr *)&path, sizeof(path)), 0);
+		return fd;
+	}
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	address.sin_addr.s_addr = inet_addr("127.0.0.1");
+	address.sin_port = __builtin_bswap16((uint16_t)uring_listener_port(pair->listener));
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
 }
 
 #endif

@@ -37,7 +37,8 @@ static int set_up(void **state)
 	pki_ca_free(ca);
 	if (tls_new(&config, &f->tls, error, sizeof(error)) != 0)
 		fail_msg("%s", error);
-	assert_int_equal(tls_session_new(f->tls, false, "holdfast://node", "server", &f->client), 0);
+	assert_int_equal(tls_session_new(f->tls, false, "holdfast://node", "server", &f->client),
+			 0);
 	assert_int_equal(tls_session_new(f->tls, true, NULL, "client", &f->server), 0);
 	f->random = 42;
 	*state = f;
@@ -173,7 +174,9 @@ static void records_are_full(void **state)
 {
 	struct fixture *f = *state;
 	static uint8_t bytes[TLS_CHUNK_BYTES];
-	struct iovec iov[3] = { { bytes, 60 }, { bytes, 0 }, { bytes, 10 * TLS_RECORD_BYTES - 60 } };
+	struct iovec iov[3] = { { bytes, 60 },
+				{ bytes, 0 },
+				{ bytes, 10 * TLS_RECORD_BYTES - 60 } };
 	size_t taken, len;
 
 	shake(f);
@@ -208,7 +211,7 @@ static void output_is_bounded(void **state)
 static void a_flipped_bit_is_found(void **state)
 {
 	struct fixture *f = *state;
-	struct iovec iov = { (void *)(uintptr_t)"hello", 5 };
+	struct iovec iov = { (void *)(uintptr_t) "hello", 5 };
 	size_t taken, len;
 	uint8_t *in;
 	char got[16];
@@ -219,7 +222,8 @@ static void a_flipped_bit_is_found(void **state)
 	len = carry(f, f->client, f->server, SIZE_MAX);
 	in[len / 2] ^= 1;
 	assert_int_equal(tls_session_read(f->server, got, sizeof(got), &len), -EPROTO);
-	assert_string_equal(tls_session_error(f->server), "data from client was changed on the way");
+	assert_string_equal(tls_session_error(f->server),
+			    "data from client was changed on the way");
 	/* It stays failed, and the other side is told. */
 	assert_int_equal(tls_session_read(f->server, got, sizeof(got), &len), -EPROTO);
 	assert_int_equal(tls_session_write(f->server, &iov, 1, &taken), -EPROTO);
@@ -231,7 +235,7 @@ static void a_flipped_bit_is_found(void **state)
 static void ends_with_and_without_goodbye(void **state)
 {
 	struct fixture *f = *state;
-	struct iovec iov = { (void *)(uintptr_t)"hello", 5 };
+	struct iovec iov = { (void *)(uintptr_t) "hello", 5 };
 	size_t taken, len;
 	char got[16];
 
@@ -280,8 +284,8 @@ static void garbage_instead_of_tls(void **state)
 	}
 }
 
-/* Whatever bit of the client's first message is flipped, no handshake comes of it. (Behind the record's
- * header: its version field means nothing.) */
+/* Whatever bit of the client's first message is flipped, no handshake comes of it. (Behind the
+ * record's header: its version field means nothing.) */
 static void damaged_handshakes(void **state)
 {
 	struct fixture *f = *state;

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams over unix sockets, TCP and TLS: the same rules for all three. */
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <pthread.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "tests/unit/core/io/stream_pair.h"
 
@@ -45,7 +41,8 @@ static uint64_t flow_random(struct flow *flow)
 static void flow_send(struct flow *flow)
 {
 	struct iovec iov[IO_IOV_MAX];
-	unsigned count = 1 + (unsigned)(flow_random(flow) % (flow_random(flow) % 4 ? 3 : IO_IOV_MAX));
+	unsigned count =
+		1 + (unsigned)(flow_random(flow) % (flow_random(flow) % 4 ? 3 : IO_IOV_MAX));
 	uint64_t at = flow->sent;
 
 	for (unsigned i = 0; i < count; i++) {
@@ -216,7 +213,7 @@ static void closing_at_once(enum transport transport)
 {
 	struct pair *pair = pair_new(transport);
 	struct waited receiving = { 0 }, sending = { 0 };
-	struct iovec iov = { (void *)(uintptr_t)"x", 1 };
+	struct iovec iov = { (void *)(uintptr_t) "x", 1 };
 	uint8_t buf[64];
 
 	io_sendv(pair->client, &iov, 1, arm(&sending, pair->io));
@@ -250,7 +247,7 @@ static void closing_from_a_callback(enum transport transport)
 {
 	struct pair *pair = pair_new(transport);
 	struct io_op receiving = { .done = close_in_callback }, sending = receiving;
-	struct iovec iov = { (void *)(uintptr_t)"x", 1 };
+	struct iovec iov = { (void *)(uintptr_t) "x", 1 };
 	uint8_t buf[64];
 
 	closing_pair = pair;
@@ -357,27 +354,6 @@ ON_EACH(closing_from_a_callback)
 ON_EACH(moving_to_another_loop)
 
 /* ---- sockets of the kernel's own API at the other end ---- */
-
-static int raw_client(const struct pair *pair)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	struct sockaddr_un path = { .sun_family = AF_UNIX };
-	const char *colon = strrchr(pair->address.text, ':');
-	int fd;
-
-	if (pair->transport == TRANSPORT_UNIX) {
-		fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		(void)snprintf(path.sun_path, sizeof(path.sun_path), "%.100s",
-			       pair->address.text + 5);
-		assert_int_equal(connect(fd, (struct sockaddr *)&path, sizeof(path)), 0);
-		return fd;
-	}
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	address.sin_addr.s_addr = inet_addr("127.0.0.1");
-	address.sin_port = __builtin_bswap16((uint16_t)strtoul(colon + 1, NULL, 10));
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
-	return fd;
-}
 
 static void half_close_leaves_the_other_half(enum transport transport)
 {
@@ -540,6 +516,7 @@ UNIT(unix_socket_files)
 	struct pair *pair = pair_new(TRANSPORT_UNIX);
 	struct io_listener *second, *stale;
 	const char *path = pair->address.text + 5;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	char other[300], text[300];
 	struct stat st;
 	int fd;
@@ -551,7 +528,6 @@ UNIT(unix_socket_files)
 	assert_int_equal(stat(path, &st), 0);
 	/* One whose process died is replaced. */
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	(void)snprintf(other, sizeof(other), "%s/stale", pair->dir.path);
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", other);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
