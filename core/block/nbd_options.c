@@ -487,7 +487,10 @@ static void reply_sent(struct io_op *op, int64_t res)
 	if (!nbd_conn_leave(conn))
 		return;
 	if (res < 0) {
-		nbd_conn_close(conn, "the connection broke during the handshake");
+		/* After ABORT a client need not wait for the answer. */
+		nbd_conn_close(conn, then == NBD_THEN_CLOSE
+					     ? ""
+					     : "the connection broke during the handshake");
 		return;
 	}
 	conn->then = NBD_THEN_OPTIONS;
