@@ -321,7 +321,7 @@ static void dirty_created(struct io_op *op, int64_t res)
 {
 	struct dirty_map *map = container_of(op, struct dirty_map, op);
 
-	if (res == 0)
+	if (res >= 0)
 		res = io_file_open(map->io, map->path, IO_OPEN_DIRECT, &map->file);
 	if (res < 0) {
 		dirty_fail(map, res);

@@ -24,8 +24,8 @@ __attribute__((format(printf, 3, 4))) static int init_fail(struct group_init *in
 	return res;
 }
 
-/* A segment never spans files: smaller files only make smaller segments. What the configuration allows
- * is far above. */
+/* A segment never spans files: smaller files only make smaller segments. What the configuration
+ * allows is far above. */
 #define JOURNAL_FILE_MIN_BYTES (4u * SEGMENT_HEAD_MAX_BYTES)
 
 static int init_path(struct group_init *init, char path[GROUP_PATH_MAX], const char *name)

@@ -370,7 +370,7 @@ static void link_parse(struct link *link)
 {
 	uint64_t starts = link->starts;
 
-	while (link->state == LINK_OPEN && link->starts == starts && !link->blocked) {
+	while (link->state == LINK_OPEN && !link->blocked) {
 		struct frame frame;
 		const uint8_t *body;
 		int res;

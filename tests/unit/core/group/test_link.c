@@ -22,8 +22,12 @@ struct end {
 	struct prng prng;
 	struct link *link;
 	struct end *other;
-	bool chaos;			/* refuses places, closes now and then */
-	bool withhold;			/* refuses the next place for 100 ms */
+	bool chaos;	 /* refuses places, closes now and then */
+	bool withhold;	 /* refuses the next place for 100 ms */
+	bool friendly;	 /* the other end breaks no rule */
+	bool once;	 /* does not connect again */
+	bool keep_spare; /* accepts into `spare` beside the open link */
+	struct io_stream *spare;
 	uint64_t start, sent, sent_max; /* of this start; sent_max is where sending stops */
 	uint64_t heard_start, heard;	/* of the other end */
 	uint64_t delivered, released;
@@ -31,7 +35,7 @@ struct end {
 	unsigned ended;
 	int ended_res;
 	char ended_text[256];
-	struct frame placed;
+
 	bool placing, withheld;
 	uint8_t *place, *place_memory;
 	bool direct, places_pending;
@@ -109,6 +113,19 @@ static void end_fill(struct end *end)
 	}
 }
 
+static void end_close(struct end *end);
+static void end_again(struct end *end, uint64_t delay_ns);
+static void end_start(struct end *end);
+
+/* From inside a callback: on with the spare stream. */
+static void end_swap(struct end *end)
+{
+	end_close(end);
+	end->stream = end->spare;
+	end->spare = NULL;
+	end_start(end);
+}
+
 static uint8_t *end_place(void *owner, const struct frame *frame)
 {
 	struct end *end = owner;
@@ -127,7 +144,15 @@ static uint8_t *end_place(void *owner, const struct frame *frame)
 		return NULL;
 	}
 	end->withheld = false;
-	end->placed = *frame;
+	if (end->chaos && prng_chance(&end->prng, 1, 100)) {
+		end_close(end);
+		end_again(end, 0);
+		return end->place_memory;
+	}
+	if (end->spare) {
+		end_swap(end);
+		return end->place_memory;
+	}
 	end->placing = true;
 	end->place = end->place_memory;
 	return end->place;
@@ -138,14 +163,14 @@ static void end_close(struct end *end)
 	end->places_pending = link_places(end->link);
 	sim_check(end->world, end->direct || !end->places_pending);
 	link_close(end->link);
-	sim_check(end->world, !link_is_open(end->link));
+	sim_check(end->world, !link_is_open(end->link) && link_queued(end->link) == 0);
 	end->placing = end->withheld = false;
 	io_timer_stop(end->io, &end->resume_timer);
 }
 
 static void end_again(struct end *end, uint64_t delay_ns)
 {
-	if (!end->listener && !end->connecting)
+	if (!end->listener && !end->connecting && !end->once)
 		io_timer_start(end->io, &end->again_timer, delay_ns);
 }
 
@@ -156,6 +181,10 @@ static int end_frame(void *owner, const struct frame *frame, const uint8_t *body
 
 	/* What the former stream still wrote to was given back first. */
 	sim_check(end->world, link_heard_ns(end->link) > 0 && !end->places_pending);
+	if (end->spare && frame->type == FRAME_ACK) {
+		end_swap(end);
+		return -ECANCELED;
+	}
 	if (frame->type == FRAME_BYE) {
 		end->finished = true;
 		return 0;
@@ -193,6 +222,7 @@ static void end_ended(void *owner, int res, const char *text)
 
 	sim_check(end->world, res <= 0 && text[0] != '\0');
 	sim_check(end->world, !link_is_open(end->link));
+	sim_check(end->world, !end->friendly || res != -EBADMSG);
 	end->ended++;
 	end->ended_res = res;
 	snprintf(end->ended_text, sizeof(end->ended_text), "%s", text);
@@ -207,6 +237,7 @@ static void end_released(void *owner)
 	sim_check(end->world, end->places_pending);
 	end->places_pending = false;
 	end->released++;
+	memset(end->place_memory, 0xee, SEGMENT_TOTAL_MAX_BYTES);
 }
 
 static void end_resume(struct io_timer *timer)
@@ -238,8 +269,12 @@ static void end_connected(struct io_op *op, int64_t res)
 		end_again(end, 5 * SIM_MS);
 		return;
 	}
-	end_close(end);
-	end_start(end);
+	if (end->keep_spare && link_is_open(end->link)) {
+		end->spare = end->stream;
+	} else {
+		end_close(end);
+		end_start(end);
+	}
 	if (end->listener)
 		end_accept(end);
 }
@@ -276,6 +311,7 @@ static void end_new(struct end *end, struct sim_node *node, uint64_t seed, bool 
 	end->io = sim_node_io(node);
 	prng_seed(&end->prng, seed);
 	end->direct = direct;
+	end->friendly = true;
 	end->place_memory = io_alloc(end->io, SEGMENT_TOTAL_MAX_BYTES, 4096);
 	end->resume_timer.fire = end_resume;
 	end->again_timer.fire = end_connect;
@@ -288,7 +324,7 @@ static void end_new(struct end *end, struct sim_node *node, uint64_t seed, bool 
 static struct {
 	struct sim_world *world;
 	struct sim_node *a, *b;
-	struct end client, server;
+	struct end client, server, third;
 	uint64_t seed;
 	bool direct;
 } t;
@@ -557,25 +593,39 @@ static bool server_ended(void *context)
 	return t.server.ended > 0;
 }
 
+static bool client_placing(void *context)
+{
+	(void)context;
+	return t.client.placing;
+}
+
 /* A BYE behind a full out buffer, while the other end is sending too. */
 static void body_finish(struct sim_world *world, void *context)
 {
 	struct frame bye = { .type = FRAME_BYE, .body_bytes = 4 };
+	uint32_t i;
 
 	(void)context;
 	ends_connect();
 	sim_check(world, sim_run_until(world, both_open, NULL, SIM_SECOND));
 	t.client.sent_max = 500;
 	t.server.sent_max = UINT32_MAX;
-	end_fill(&t.client);
 	end_fill(&t.server);
+	sim_check(world, sim_run_until(world, client_placing, NULL, SIM_SECOND));
+	end_fill(&t.client);
 	t.client.sent_max = t.client.sent;
+	t.client.places_pending = link_places(t.client.link);
+	sim_check(world, t.client.places_pending == t.direct);
 	link_finish(t.client.link, &bye, "bye.");
+	if (!t.direct)
+		memset(t.client.place_memory, 0xee, SEGMENT_TOTAL_MAX_BYTES);
 	sim_check(world, !link_is_open(t.client.link));
 	sim_check(world, link_send(t.client.link, &bye, "bye.") == -ENOTCONN);
 	sim_check(world, sim_run_until(world, server_ended, NULL, 2 * SIM_SECOND));
 	sim_check(world, t.server.finished && t.server.heard == t.client.sent_max);
 	sim_check(world, t.client.ended == 0);
+	for (i = 0; i < SEGMENT_TOTAL_MAX_BYTES; i++)
+		sim_check(world, t.client.place_memory[i] == 0xee);
 	ends_free();
 }
 
@@ -625,6 +675,54 @@ UNIT(test_finish)
 	in_calm_world(body_finish_and_start);
 }
 
+/* ---- another stream, from inside a callback ---- */
+
+static bool third_heard(void *context)
+{
+	(void)context;
+	return t.server.start == 2 && t.server.heard == t.third.sent_max;
+}
+
+static bool has_spare(void *context)
+{
+	(void)context;
+	return t.server.spare != NULL;
+}
+
+static void body_swap(struct sim_world *world, void *context)
+{
+	(void)context;
+	ends_connect();
+	sim_check(world, sim_run_until(world, both_open, NULL, SIM_SECOND));
+	t.server.keep_spare = true;
+	end_new(&t.third, t.a, 9, t.direct);
+	t.third.start = 39;
+	t.third.sent_max = 20;
+	io_timer_start(t.third.io, &t.third.again_timer, 0);
+	sim_check(world, sim_run_until(world, has_spare, NULL, SIM_SECOND));
+	t.server.keep_spare = false;
+	t.client.once = true;
+	t.client.sent_max = 500;
+	end_fill(&t.client);
+	sim_check(world, sim_run_until(world, third_heard, NULL, 20 * SIM_SECOND));
+	sim_check(world, t.server.heard_start == 40);
+	sim_check(world, t.server.ended == 0);
+	t.third.once = true;
+	link_free(t.third.link);
+	io_free(t.third.io, t.third.place_memory);
+	ends_free();
+}
+
+UNIT(test_swap)
+{
+	struct sim_options options;
+	unsigned seed;
+
+	sim_options_calm(&options);
+	for (seed = 1; seed <= 10; seed++)
+		in_world(seed, seed % 2 == 0, &options, body_swap);
+}
+
 /* ---- what a peer may do wrong -------------------------------------------------------------------
  */
 
@@ -666,6 +764,7 @@ static void body_raw(struct sim_world *world, void *context)
 
 	(void)context;
 	end_new(&t.server, t.b, 1, t.direct);
+	t.server.friendly = false;
 	t.server.withhold = raw.talk;
 	t.server.sent_max = raw.talk ? UINT32_MAX : 0;
 
@@ -790,7 +889,7 @@ int main(void)
 		cmocka_unit_test(test_back_pressure), cmocka_unit_test(test_not_open),
 		cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_finish),
 		cmocka_unit_test(test_garbage),	      cmocka_unit_test(test_end_of_stream),
-		cmocka_unit_test(test_last_words),
+		cmocka_unit_test(test_last_words),    cmocka_unit_test(test_swap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
