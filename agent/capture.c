@@ -76,6 +76,8 @@ static void read_done(struct io_op *io_op, int64_t res)
 	struct agent_group *group = op->group;
 	struct export_request *request = op->request;
 
+	if (group_is_out(group)) /* invariant G2: what it saw may no longer be the truth */
+		res = -EIO;
 	if (res >= 0)
 		writeset_overlay(&group->writeset, op->export->volume->id.id, request->offset_bytes,
 				 request->length_bytes, request->buf);

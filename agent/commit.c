@@ -136,7 +136,7 @@ static void end_of_turn(struct io_op *op, int64_t res)
 
 	(void)res;
 	group->turn_pending = false;
-	if (group->state == AGENT_FAILED)
+	if (group_is_out(group))
 		return;
 	if (journal_busy(&group->journal) < JOURNAL_WRITES_MAX)
 		commit_seal(group);
@@ -168,7 +168,7 @@ static void flush_due(struct io_timer *timer)
 {
 	struct agent_group *group = container_of(timer, struct agent_group, flush_timer);
 
-	if (group->state != AGENT_FAILED && !group->journal.failed)
+	if (!group_is_out(group))
 		commit_flush(group, group->journal.written_seq);
 }
 
@@ -187,6 +187,8 @@ void commit_written(void *owner, uint64_t seq)
 {
 	struct agent_group *group = owner;
 
+	if (group_is_out(group))
+		return;
 	finish_up_to(group, &group->wait_written, seq);
 	if (seq > group->journal.durable_seq && !group->flush_timer.deadline_ns) {
 		group->flush_timer.fire = flush_due;
@@ -199,6 +201,8 @@ void commit_durable(void *owner, uint64_t seq)
 {
 	struct agent_group *group = owner;
 
+	if (group_is_out(group))
+		return;
 	finish_up_to(group, &group->wait_durable, seq);
 	if (group->mark_op && group->mark_seq <= seq) {
 		struct io_op *op = group->mark_op;

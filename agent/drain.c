@@ -108,7 +108,7 @@ static void apply_due(struct io_timer *timer)
 
 void drain_kick(struct agent_group *group, bool now)
 {
-	if (group->state == AGENT_FAILED || group->state == AGENT_STOPPED)
+	if (group_is_out(group) || group->state == AGENT_STOPPED)
 		return;
 	group->apply_now |= now || group->state == AGENT_STOPPING ||
 			    group->unapplied_bytes > group->ring.size_bytes / 4;
@@ -163,7 +163,7 @@ static void checkpoint_flushed(struct io_op *op, int64_t res)
 
 void drain_checkpoint(struct agent_group *group)
 {
-	if (group->state == AGENT_FAILED)
+	if (group_is_out(group))
 		return;
 	if (group->checkpoint_state != CHECKPOINT_IDLE) {
 		group->checkpoint_again = true;
@@ -239,7 +239,7 @@ void drain_space(void *owner, bool blocked)
 	uint64_t seq = journal_next_release_seq(&group->journal);
 
 	(void)blocked;
-	if (group->state == AGENT_FAILED || !seq)
+	if (group_is_out(group) || !seq)
 		return;
 	if (group->dir.sb.applied_seq < seq || group->checkpoint_state != CHECKPOINT_IDLE) {
 		drain_kick(group, true);

@@ -151,6 +151,12 @@ struct agent_group {
 	uint64_t segments, raw_bytes, stored_bytes, checkpoints, stalls, stall_ns, errors;
 };
 
+/* Fenced or failed: nothing is acknowledged, applied or stored any more. */
+static inline bool group_is_out(const struct agent_group *group)
+{
+	return group->state == AGENT_FENCED || group->state == AGENT_FAILED;
+}
+
 /* group.c */
 void group_fail(struct agent_group *group, int res, const char *text);
 void group_fenced(struct agent_group *group, uint64_t epoch, const char *node);

@@ -32,7 +32,7 @@ int journal_init(struct journal *journal, const struct journal_options *options)
 
 	must(options->slots >= 2 && options->writes_max >= 1 &&
 	     options->writes_max <= JOURNAL_WINDOW_MAX);
-	must(options->slot_bytes >= SEGMENT_TOTAL_MAX_BYTES &&
+	must(options->slot_bytes >= 2 * SEGMENT_HEAD_MAX_BYTES &&
 	     is_aligned(options->slot_bytes, JOURNAL_BLOCK_BYTES));
 	*journal = (struct journal){ .options = *options };
 	list_init(&journal->queue);

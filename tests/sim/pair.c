@@ -13,9 +13,9 @@
 #include "proto/frame.h"
 #include "proto/link.h"
 
-#define STATE_DIR "/state"
-#define GROUP "g"
-#define PORT "7400"
+#define STATE_DIR   "/state"
+#define GROUP	    "g"
+#define PORT	    "7400"
 #define START_LIMIT (120 * SIM_SECOND)
 
 /* ---- the door of a standby: accept, TLS, HELLO, then the group's ---- */
@@ -161,12 +161,14 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 	if (res == -ESTALE) {
 		pair->fenced++;
 		if (site == pair->primary)
-			sim_fail(pair->world, "the rightful primary was fenced: %s", status->detail);
+			sim_fail(pair->world, "the rightful primary was fenced: %s",
+				 status->detail);
 		return;
 	}
 	if (!pair->failing_ok)
 		sim_fail(pair->world, "the agent of %s cannot start: %d %s", site->name, res,
 			 status->detail);
+	agent_group_stop(group);
 }
 
 static void agent_restart(void *context)
@@ -341,7 +343,8 @@ struct pair *pair_new(struct sim_world *world, uint64_t slot_bytes, uint32_t slo
 		site->conf_group->journal_size_bytes = slot_bytes * slots;
 		for (unsigned v = 0; v < PAIR_VOLUMES; v++)
 			sim_file_make(site->engine_node, site->conf_group->volumes[v].path,
-				      PAIR_VOLUME_BYTES, false, i == 1 || sim_chance(world, 300000));
+				      PAIR_VOLUME_BYTES, false,
+				      i == 1 || sim_chance(world, 300000));
 	}
 	return pair;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A pair of sites in the simulator: the real agent and the real engine, a workload, and a model that knows
- * what every position of the history looks like.
+ * A pair of sites in the simulator: the real agent and the real engine, a workload, and a model
+ * that knows what every position of the history looks like.
  *
- * Every record of the history is one request of the workload, and requests get their seq in the order in which
- * they are submitted: so seq N is entry N of the model's history, and the state at N is known exactly. After each
- * crash the recovered head says which prefix survived; the model checks that it was allowed to be cut there, compares
- * the content byte for byte, and forgets the rest.
+ * Every record of the history is one request of the workload, and requests get their seq in the
+ * order in which they are submitted: so seq N is entry N of the model's history, and the state at N
+ * is known exactly. After each crash the recovered head says which prefix survived; the model
+ * checks that it was allowed to be cut there, compares the content byte for byte, and forgets the
+ * rest.
  */
 #ifndef HOLDFAST_TESTS_SIM_PAIR_H
 #define HOLDFAST_TESTS_SIM_PAIR_H
@@ -15,13 +16,17 @@
 #include "engine/engine.h"
 #include "tests/sim/sim.h"
 
-#define PAIR_VOLUMES 2u
+#define PAIR_VOLUMES	  2u
 #define PAIR_VOLUME_BYTES (96u << 10)
-#define PAIR_SECTORS (PAIR_VOLUME_BYTES / SIM_SECTOR_BYTES)
-#define PAIR_HISTORY_MAX 60000u
-#define PAIR_REQUESTS 24u
+#define PAIR_SECTORS	  (PAIR_VOLUME_BYTES / SIM_SECTOR_BYTES)
+#define PAIR_HISTORY_MAX  60000u
+#define PAIR_REQUESTS	  24u
 
-enum entry_kind { ENTRY_WRITE, ENTRY_ZERO, ENTRY_MARK };
+enum entry_kind {
+	ENTRY_WRITE,
+	ENTRY_ZERO,
+	ENTRY_MARK
+};
 
 struct entry {
 	uint8_t kind, volume;
@@ -36,7 +41,7 @@ struct model {
 	uint64_t acked;	       /* highest seq acknowledged: survives a killed process */
 	uint64_t durable;      /* highest seq that was promised durable: survives a power loss */
 	uint64_t next_id;
-	uint64_t initial_id;   /* content before any write */
+	uint64_t initial_id; /* content before any write */
 };
 
 void model_init(struct model *model, struct sim_world *world);
@@ -45,7 +50,8 @@ uint64_t model_sector(const struct model *model, uint64_t seq, unsigned volume, 
 /* The whole state at seq: ids[volume][sector]. */
 void model_state(const struct model *model, uint64_t seq, uint64_t ids[PAIR_VOLUMES][PAIR_SECTORS]);
 void model_fill(uint8_t *sector_bytes, uint64_t id, unsigned volume, unsigned sector);
-/* Whether `bytes` of a volume from `sector` on are the state at seq; explains in sim_fail when not. */
+/* Whether `bytes` of a volume from `sector` on are the state at seq; explains in sim_fail when not.
+ */
 void model_compare(const struct model *model, uint64_t seq, unsigned volume, unsigned sector,
 		   unsigned count, const uint8_t *bytes, const char *what);
 /* A node came back with this head: was that allowed? The suffix is forgotten. */
@@ -59,7 +65,7 @@ struct site {
 	struct sim_node *agent_node, *engine_node;
 	struct agent_group *agent;
 	struct engine_group *engine;
-	bool agent_up, engine_up;     /* started and serving / ready */
+	bool agent_up, engine_up; /* started and serving / ready */
 	bool agent_wanted, engine_wanted;
 	int agent_res;
 	struct lobby *lobby;
@@ -75,7 +81,7 @@ struct request {
 	bool busy;
 	uint64_t seq, covers, incarnation;
 	unsigned volume, sector, count;
-	uint64_t head_at_submit;
+	uint64_t head_at_submit; /* acknowledged then */
 	uint8_t *buf;
 };
 
@@ -85,11 +91,12 @@ struct pair {
 	struct site sites[2];
 	struct site *primary; /* whose history the model follows */
 	struct request requests[PAIR_REQUESTS];
-	bool working;	      /* the workload submits */
+	bool working; /* the workload submits */
 	bool writethrough;
 	uint64_t incarnation; /* grows at every crash of the primary's agent */
 	bool power_lost;      /* since the agent last served */
-	uint64_t promised;    /* highest durable seq that the standby ever acknowledged to its primary */
+	uint64_t promised; /* highest durable seq that the standby ever acknowledged to its primary
+			    */
 	uint64_t epoch;
 	uint64_t requests_done, reads_checked, crashes, promotes, fenced;
 	unsigned pace_us;
@@ -120,8 +127,10 @@ void work_start(struct pair *pair);
 void work_stop(struct pair *pair); /* no new requests */
 bool work_idle(const struct pair *pair);
 /* One request of a kind now; returns it or NULL when none is free. */
-struct request *work_write(struct pair *pair, unsigned volume, unsigned sector, unsigned count, unsigned flags);
-struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, unsigned count, bool trim);
+struct request *work_write(struct pair *pair, unsigned volume, unsigned sector, unsigned count,
+			   unsigned flags);
+struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, unsigned count,
+			  bool trim);
 struct request *work_flush(struct pair *pair);
 struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, unsigned count);
 void work_forget(struct pair *pair); /* the agent died: outstanding requests have no answer */

@@ -2,12 +2,12 @@
 /*
  * One seed of a pair: work under faults, heal and converge, then lose the primary and promote.
  *
- *   phase 1  workload while the nemesis kills, cuts, corrupts nothing, delays; after every restart the recovered
- *            head must be allowed and what is served must be its state (I1, I2, I12, I13, I15, I19)
- *   phase 2  no more faults: standby and primary must become equal, byte for byte (I3, I11, I20)
- *   phase 3  the primary is killed, cut off or left alive; promote; the new primary serves exactly the state at the
- *            promoted position, which is not below anything that was ever acknowledged as durable there (I4, I5);
- *            the old one comes back and must learn that it is fenced (I6)
+ *   phase 1  workload while the nemesis kills, cuts, corrupts nothing, delays; after every restart
+ * the recovered head must be allowed and what is served must be its state (I1, I2, I12, I13, I15,
+ * I19) phase 2  no more faults: standby and primary must become equal, byte for byte (I3, I11, I20)
+ *   phase 3  the primary is killed, cut off or left alive; promote; the new primary serves exactly
+ * the state at the promoted position, which is not below anything that was ever acknowledged as
+ * durable there (I4, I5); the old one comes back and must learn that it is fenced (I6)
  */
 #include <errno.h>
 #include <string.h>
@@ -96,8 +96,10 @@ static void converge(struct pair *pair)
 	if (standby->engine)
 		engine_group_status(standby->engine, &e);
 	sim_fail(pair->world,
-		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s (%s) "
-		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle %d",
+		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s "
+		 "(%s) "
+		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle "
+		 "%d",
 		 a.state, a.detail, (unsigned long long)a.head_seq,
 		 (unsigned long long)a.durable_seq, (unsigned long long)a.applied_seq,
 		 a.peers[0].state, a.peers[0].error, (unsigned long long)a.peers[0].durable_seq,
@@ -184,6 +186,22 @@ static bool beta_serves(void *context)
 	return ((struct pair *)context)->sites[1].agent_up;
 }
 
+/* The swarm's rates are for long runs: here a run is seconds. */
+static void more_harm(struct sim_world *world)
+{
+	struct sim_options *o = sim_options(world);
+	uint64_t *rates[] = { &o->kill_every_ns,      &o->power_every_ns, &o->pause_every_ns,
+			      &o->wall_jump_every_ns, &o->cut_every_ns,	  &o->cut_one_way_every_ns,
+			      &o->reset_every_ns };
+
+	for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
+		if (*rates[i])
+			*rates[i] = sim_between(world, 200, 3000) * SIM_MS;
+	o->down_ns_max = o->down_ns_max > SIM_SECOND ? SIM_SECOND : o->down_ns_max;
+	o->pause_ns_max = o->pause_ns_max > SIM_SECOND ? SIM_SECOND : o->pause_ns_max;
+	o->cut_ns_max = o->cut_ns_max > 3 * SIM_SECOND ? 3 * SIM_SECOND : o->cut_ns_max;
+}
+
 static void body(struct sim_world *world, void *context)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
@@ -192,11 +210,12 @@ static void body(struct sim_world *world, void *context)
 	(void)context;
 	nemesis.context = pair;
 	pair->failing_ok = has_errors(sim_options(world));
+	more_harm(world);
 	pair_up(pair);
 	sampler(pair);
 	work_start(pair);
 	sim_nemesis_start(world, &nemesis);
-	sim_run_for(world, sim_between(world, 500, 4000) * SIM_MS);
+	sim_run_for(world, sim_between(world, 300, 2500) * SIM_MS);
 
 	sim_nemesis_stop(world);
 	sim_fault_clear(world);

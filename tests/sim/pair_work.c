@@ -24,7 +24,8 @@ static void check_read(struct pair *pair, struct request *request)
 		unsigned sector = request->sector + i;
 		bool found = false;
 
-		/* The state at any moment between submit and completion will do, sector by sector. */
+		/* The state at any moment between submit and completion will do, sector by sector.
+		 */
 		for (uint64_t seq = request->head_at_submit; seq <= model->head && !found; seq++) {
 			const struct entry *entry = &model->history[seq];
 
@@ -60,13 +61,17 @@ static void request_done(struct export_request *export_request, int64_t res)
 	struct model *model = &pair->model;
 
 	sim_check(pair->world, request->busy);
-	sim_check(pair->world, request->incarnation == pair->incarnation);
 	request->busy = false;
 	pair->requests_done++;
+	if (request->site == pair->primary && request->incarnation != pair->incarnation) {
+		if (res >= 0) /* the group had said that it failed */
+			sim_fail(pair->world, "a request was acknowledged after the group failed");
+		return;
+	}
 	if (res < 0) {
 		/* Fenced, failed or stopping: no promise was made. */
-		if (request->site == pair->primary && !pair->failing_ok && request->site->agent_up &&
-		    res != -ESHUTDOWN)
+		if (request->site == pair->primary && !pair->failing_ok &&
+		    request->site->agent_up && res != -ESHUTDOWN)
 			sim_fail(pair->world, "a request failed: %s", strerror((int)-res));
 		return;
 	}
@@ -111,11 +116,13 @@ static struct request *submit(struct pair *pair, enum export_op op, unsigned vol
 	request->volume = volume;
 	request->sector = sector;
 	request->count = count;
-	request->head_at_submit = pair->model.head;
+	request->head_at_submit = pair->model.acked;
 	request->covers = pair->model.acked;
 	if (!request->buf)
-		request->buf = (uint8_t *)(((uintptr_t)sim_alloc(pair->world, PAIR_VOLUME_BYTES + 4096) + 4095) &
-					   ~(uintptr_t)4095);
+		request->buf =
+			(uint8_t *)(((uintptr_t)sim_alloc(pair->world, PAIR_VOLUME_BYTES + 4096) +
+				     4095) &
+				    ~(uintptr_t)4095);
 	memset(&request->request, 0, sizeof(request->request));
 	request->request.done = request_done;
 	request->request.op = op;
@@ -140,9 +147,9 @@ static void enter(struct pair *pair, struct request *request, enum entry_kind ki
 
 	sim_check(pair->world, model->head + 1 < PAIR_HISTORY_MAX);
 	request->seq = ++model->head;
-	model->history[request->seq] = (struct entry){ (uint8_t)kind, (uint8_t)request->volume,
-						       (uint16_t)request->sector,
-						       (uint16_t)request->count, id };
+	model->history[request->seq] =
+		(struct entry){ (uint8_t)kind, (uint8_t)request->volume, (uint16_t)request->sector,
+				(uint16_t)request->count, id };
 }
 
 struct request *work_write(struct pair *pair, unsigned volume, unsigned sector, unsigned count,
@@ -164,8 +171,8 @@ struct request *work_write(struct pair *pair, unsigned volume, unsigned sector, 
 struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, unsigned count,
 			  bool trim)
 {
-	struct request *request = submit(pair, trim ? EXPORT_TRIM : EXPORT_WRITE_ZEROES, volume,
-					 sector, count, 0);
+	struct request *request =
+		submit(pair, trim ? EXPORT_TRIM : EXPORT_WRITE_ZEROES, volume, sector, count, 0);
 
 	if (!request)
 		return NULL;
@@ -196,7 +203,8 @@ void work_forget(struct pair *pair)
 {
 	for (unsigned i = 0; i < PAIR_REQUESTS; i++) {
 		pair->requests[i].busy = false;
-		/* The dead process may still have had the buffer in a write: leave it alone, take a new one. */
+		/* The dead process may still have had the buffer in a write: leave it alone, take a
+		 * new one. */
 		pair->requests[i].buf = NULL;
 	}
 	pair->incarnation++;
