@@ -15,6 +15,7 @@ right, 1 when something was not, 2 on wrong usage:
 
 import argparse
 import json
+import mmap
 import os
 import struct
 import sys
@@ -450,22 +451,26 @@ class Journal:
         with open(os.path.join(group_dir, "superblock"), "rb") as file:
             self.sb, self.sb_slot = superblock_choose(file.read())
         self.group = uuid.UUID(self.sb["group"])
-        self.slot = None
-        self.slot_data = b""
+        self.maps = {}
+        self.segments = {}
 
     def _load(self, slot):
-        if self.slot != slot:
+        if slot not in self.maps:
             with open(os.path.join(self.dir, "journal", f"{slot:08d}"), "rb") as file:
-                self.slot_data = file.read()
-            _require(len(self.slot_data) == self.sb["slot_bytes"], "journal",
-                     f"slot {slot} has {len(self.slot_data)} bytes")
-            self.slot = slot
-        return self.slot_data
+                self.maps[slot] = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            _require(len(self.maps[slot]) == self.sb["slot_bytes"], "journal",
+                     f"slot {slot} has {len(self.maps[slot])} bytes")
+        return self.maps[slot]
 
     def at(self, slot, off):
         """The segment of this group at a place, or None."""
+        if (slot, off) not in self.segments:
+            self.segments[slot, off] = self._decode(slot, off)
+        return self.segments[slot, off]
+
+    def _decode(self, slot, off):
         data = self._load(slot)
-        if off + HEADER_BYTES > len(data):
+        if data[off : off + 4] != b"HFSG" or off + HEADER_BYTES > len(data):
             return None
         try:
             segment = Segment(data, off)
@@ -478,69 +483,106 @@ class Journal:
         return sb["applied_slot"], sb["applied_off"], sb["applied_seq"] + 1, sb["applied_chain"]
 
     def oldest(self):
-        """The place of the oldest segment from which the journal reads on to the applied place."""
-        slot, _, wanted, _ = self.applied()
+        """The oldest place from which the journal reads on to the applied place."""
         place = self.applied()
         for back in range(self.sb["slots"]):
-            number = (slot - back) % self.sb["slots"]
+            number = (self.sb["applied_slot"] - back) % self.sb["slots"]
             first = self.at(number, 0)
-            if first is None or first.first_seq > wanted:
-                if back > 0:
-                    break
-                continue
-            ends = [seg for _, _, seg in self.read((number, 0, first.first_seq, first.chain))]
-            if back > 0 and not any(seg.first_seq <= wanted <= seg.last_seq + 1 for seg in ends):
+            if first is not None:
+                candidate = (number, 0, first.first_seq, first.chain)
+                joins = {(s.first_seq, s.chain) for _, _, s in self.read(candidate)}
+                if place[2:] in joins or place[2:] == self.end[2:]:
+                    place = candidate
+                    continue
+            if back > 0:
                 break
-            place = (number, 0, first.first_seq, first.chain)
-            wanted = first.first_seq
         return place
 
-    def read(self, place):
-        """[(slot, offset, segment)] that are valid from a place to the end, and sets self.end."""
+    def _epoch_rules(self, segment):
+        """Whether the history allows the segment's epoch at its seq."""
+        allowed = 0
+        for entry in self.sb["history"]:
+            if entry["first_seq"] <= segment.first_seq:
+                allowed = entry["epoch"]
+        return segment.epoch >= allowed
+
+    def _run(self, place, epoch):
+        """[(slot, offset, segment)] that follow each other from a place on."""
         slot, off, seq, chain = place
-        found = []
-        visited = {slot}
+        run = []
         while True:
             segment = self.at(slot, off)
-            if segment is None or (segment.first_seq, segment.chain) != (seq, chain):
-                following = (slot + 1) % self.sb["slots"]
-                if following in visited:
-                    break
-                segment = self.at(following, 0)
-                if segment is None:
-                    break
-                if (segment.first_seq, segment.chain) != (seq, chain):
-                    keep = [i for i, (_, _, s) in enumerate(found)
-                            if (s.first_seq, s.chain) == (segment.first_seq, segment.chain)]
-                    if not keep:
-                        break
-                    del found[keep[0]:]
-                visited.add(following)
-                slot, off = following, 0
-            found.append((slot, off, segment))
+            if (segment is None or (segment.first_seq, segment.chain) != (seq, chain)
+                    or segment.epoch < epoch or not self._epoch_rules(segment)):
+                return run
+            run.append((slot, off, segment))
             off += segment.total
-            seq, chain = segment.last_seq + 1, segment.chain_behind
-        self.end = (slot, off, seq, chain)
-        return found
+            seq, chain, epoch = segment.last_seq + 1, segment.chain_behind, segment.epoch
 
-    def check_end(self, epoch):
+    def read(self, place):
+        """[(slot, offset, segment)] from a place to the end of the journal; sets self.end."""
+        firsts = {slot: self.at(slot, 0) for slot in range(self.sb["slots"])}
+        ways = {}  # slot not read yet: the segments that lead there
+
+        def reach(way, seq, chain):
+            for slot, first in list(firsts.items()):
+                if first is not None and (first.first_seq, first.chain) == (seq, chain):
+                    ways[slot] = way
+                    del firsts[slot]
+
+        def follow(way, start):
+            epoch = way[-1][2].epoch if way else 0
+            end = start
+            reach(way, *end[2:])
+            for slot, off, segment in self._run(start, epoch):
+                way = way + [(slot, off, segment)]
+                end = (slot, off + segment.total, segment.last_seq + 1, segment.chain_behind)
+                reach(way, *end[2:])
+            return way, end
+
+        # At the start of a slot the place itself is one of the slots that are reached.
+        if place[1] > 0:
+            best, self.end = follow([], place)
+        else:
+            best, self.end = [], place
+            reach([], *place[2:])
+        while ways:
+            slot = min(ways)
+            way = ways.pop(slot)
+            seq, chain = (way[-1][2].last_seq + 1, way[-1][2].chain_behind) if way else place[2:]
+            way, end = follow(way, (slot, 0, seq, chain))
+            if end[2] > self.end[2] or (end[2] == self.end[2] and end[1] > 0):
+                best, self.end = way, end
+        return best
+
+    def check_end(self, found):
         """Raises when something shows that more had been durable than read() found."""
         slot, off, seq, _ = self.end
-        place = f"slot {slot} offset {off}"
+        what = f"the journal ends before seq {seq} at slot {slot} offset {off}, but "
         _require(self.sb["durable_seq"] < seq, "damage",
-                 f"the journal ends before seq {seq} at {place}, but the superblock knows seq "
-                 f"{self.sb['durable_seq']} as durable")
-        places = [(slot, at) for at in range(off, self.sb["slot_bytes"], BLOCK)]
-        places += [(other, 0) for other in range(self.sb["slots"]) if other != slot]
-        for other, at in places:
-            data = self._load(other)
-            if data[at : at + 4] != b"HFSG":
-                continue
+                 f"{what}the superblock knows seq {self.sb['durable_seq']} as durable")
+        last_epoch = found[-1][2].epoch if found else 0
+        count = self.sb["slots"]
+        path = {s for s, _, _ in found}
+        places = [(other, 0) for other in range(count)]
+        behind = [(slot, at) for at in range(off, self.sb["slot_bytes"], BLOCK)]
+        for step in range(1, min(2, count - 1) + 1):
+            other = (slot + step) % count
+            if other not in path:
+                behind += [(other, at) for at in range(0, self.sb["slot_bytes"], BLOCK)]
+        linked, chain = 0, None
+        for other, at in places + behind:
             later = self.at(other, at)
-            if later is not None and later.epoch >= epoch:
-                _require(later.durable_seq < seq, "damage",
-                         f"the journal ends before seq {seq} at {place}, but slot {other} offset "
-                         f"{at} knows seq {later.durable_seq} as durable")
+            if (later is None or later.first_seq <= seq or later.epoch < last_epoch
+                    or not self._epoch_rules(later)):
+                continue
+            where = f"{what}the segment in slot {other} at offset {at} was written "
+            if self.sb["role"] != 2 and later.epoch == self.sb["epoch"]:
+                _require(later.durable_seq < seq, "damage", where + "when more was durable")
+            elif (other, at) not in places:
+                linked = linked + 1 if later.chain == chain else 1
+                chain = later.chain_behind
+                _require(linked < 16, "damage", where + "far behind")
 
 
 def apply_record(record, files):
@@ -662,8 +704,7 @@ def command_segments(args):
 
 def live_segments(journal, start):
     found = journal.read(journal.applied() if start == "applied" else journal.oldest())
-    epoch = max([segment.epoch for _, _, segment in found], default=journal.sb["epoch"])
-    journal.check_end(epoch)
+    journal.check_end(found)
     return found
 
 

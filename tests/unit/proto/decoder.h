@@ -58,7 +58,7 @@ static inline int decoder(const char *args)
 	if (source == NULL)
 		source = getcwd(here, sizeof(here));
 	r = snprintf(command, sizeof(command),
-		     "cd '%s' && exec python3 -B '%s/tests/decoder/hfdecode.py' %s 2>errors", dir,
+		     "cd '%s' && exec python3 -BIS '%s/tests/decoder/hfdecode.py' %s 2>errors", dir,
 		     source, args);
 	assert_true(r > 0 && (size_t)r < sizeof(command));
 	pipe = popen(command, "re");

@@ -102,7 +102,7 @@ static void test_damage_is_seen(void **state)
 
 	(void)state;
 	prng_seed(&prng, 12);
-	for (i = 0; i < 12; i++) {
+	for (i = 0; i < 6; i++) {
 		sample_random(&sample, &prng, 1, prng_next(&prng), 3, 3000);
 		segment_seal(&sample.header, sample.table, sample_data(&sample), sample.stored);
 		bit = prng_below(&prng, sample.header.total_bytes * 8ul);
