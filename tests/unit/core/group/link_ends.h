@@ -36,7 +36,7 @@ struct end {
 	uint64_t heard_start, heard;	/* of the other end */
 	uint64_t delivered, released;
 	bool finished; /* got a BYE */
-	unsigned ended;
+	unsigned ended, swaps_in_frame;
 	int ended_res;
 	char ended_text[256];
 
@@ -186,6 +186,7 @@ static inline int end_frame(void *owner, const struct frame *frame, const uint8_
 	/* What the former stream still wrote to was given back first. */
 	sim_check(end->world, link_heard_ns(end->link) > 0 && !end->places_pending);
 	if (end->spare && frame->type == FRAME_ACK) {
+		end->swaps_in_frame++;
 		end_swap(end);
 		return -ECANCELED;
 	}
@@ -209,6 +210,7 @@ static inline int end_frame(void *owner, const struct frame *frame, const uint8_
 	if (end->chaos && prng_chance(&end->prng, 1, 200)) {
 		end_close(end);
 		end_again(end, prng_below(&end->prng, 3 * SIM_MS));
+		return prng_chance(&end->prng, 1, 2) ? -ECANCELED : 0;
 	} else if (end->chaos && prng_chance(&end->prng, 1, 200)) {
 		return -ECANCELED;
 	}

@@ -3,7 +3,7 @@
 
 #include "tests/unit/core/group/link_ends.h"
 
-#define SEEDS	    120u
+#define SEEDS	    80u
 #define CHAOS_STEPS 60u
 
 /* ---- everything arrives, in order, through whatever the network does --------------------------

@@ -29,6 +29,8 @@ static void body_swap(struct sim_world *world, void *context)
 	sim_check(world, sim_run_until(world, has_spare, NULL, SIM_SECOND));
 	t.server.keep_spare = false;
 	t.client.once = true;
+	/* Other frames with each seed. */
+	t.client.start = 100 + t.seed;
 	t.client.sent_max = 500;
 	end_fill(&t.client);
 	sim_check(world, sim_run_until(world, third_heard, NULL, 20 * SIM_SECOND));
@@ -43,11 +45,15 @@ static void body_swap(struct sim_world *world, void *context)
 UNIT(test_swap)
 {
 	struct sim_options options;
-	unsigned seed;
+	unsigned seed, in_frame = 0;
 
 	sim_options_calm(&options);
-	for (seed = 1; seed <= 10; seed++)
+	for (seed = 1; seed <= 10; seed++) {
 		in_world(seed, seed % 2 == 0, &options, body_swap);
+		in_frame += t.server.swaps_in_frame;
+	}
+	/* The others came while a place was asked for. */
+	assert_in_range(in_frame, 1, 9);
 }
 
 /* ---- what a peer may do wrong -------------------------------------------------------------------
