@@ -2,10 +2,13 @@
 /*
  * Inside of the NBD server: the server and its connections. For core/block/nbd_*.c only.
  *
- *   nbd_server.c   listening, limits, stopping, waiting for memory, adoption
- *   nbd_options.c  the handshake: one option at a time, one reply at a time
- *   nbd_receive.c  requests: parse, validate, get a buffer, hand to the export
- *   nbd_reply.c    replies: everything that finished in one turn of the loop leaves in one send
+ *   nbd_server.c     listening, limits, stopping, waiting for memory
+ *   nbd_life.c       connections: from accept to the last callback, stopping, adoption
+ *   nbd_options.c    the handshake: one option at a time, one reply at a time
+ *   nbd_negotiate.c  the options themselves
+ *   nbd_receive.c    requests: parse, get a buffer, take the payload
+ *   nbd_request.c    one request: validate, hand to the export, finish
+ *   nbd_reply.c      replies: what finished in one turn of the loop leaves in one send
  *
  * Life of a connection: every callback it waits for is counted in `pending`. nbd_conn_close()
  * closes the stream at once; the memory goes when the last callback came back (nbd_conn_leave()).
@@ -169,8 +172,12 @@ struct nbd_server {
 	struct nbd_stats stats;
 };
 
-/* nbd_server.c */
+/* nbd_life.c */
 
+/* NULL: out of memory, the stream is still the caller's. */
+struct nbd_conn *nbd_conn_new(struct nbd_server *server, struct io_stream *stream);
+/* It belongs to the server from now on, and the time for its handshake runs. */
+void nbd_conn_enter(struct nbd_conn *conn, struct nbd_server *server);
 /* Ends a connection now; the reason is for people, "" for a client that left in good order. Legal
  * anywhere: the connection's memory stays until a later turn. */
 void nbd_conn_close(struct nbd_conn *conn, const char *reason);
@@ -182,6 +189,13 @@ void nbd_conn_stop(struct nbd_conn *conn);
 void nbd_conn_check_ended(struct nbd_conn *conn);
 /* After GO: slots and the large receive buffer. 0 or -ENOMEM; undone by the close. */
 int nbd_conn_prepare_serving(struct nbd_conn *conn);
+
+/* nbd_server.c */
+
+/* Reports the end of a stop once nothing is left. */
+void nbd_server_check_stopped(struct nbd_server *server);
+/* The connection no longer waits for a buffer, if it did. */
+void nbd_server_stop_waiting(struct nbd_conn *conn);
 /* Buffers that came back may serve who waits. */
 void nbd_server_put_buffer(struct nbd_server *server, struct nbd_slot *slot);
 /* Gets slot->buf of slot->buf_bytes, or queues the connection and returns false. */
@@ -190,6 +204,19 @@ bool nbd_server_get_buffer(struct nbd_server *server, struct nbd_slot *slot);
 /* nbd_options.c */
 void nbd_options_start(struct nbd_conn *conn); /* sends the greeting */
 void nbd_options_run(struct nbd_conn *conn);
+
+/* nbd_negotiate.c */
+
+/* What became of an option. */
+enum nbd_outcome {
+	NBD_OPTION_DONE,  /* answered in conn->reply: take it off, send */
+	NBD_OPTION_AGAIN, /* partly answered: send, then call again */
+	NBD_OPTION_GONE,  /* the connection is closed or has moved: do not touch it */
+};
+
+enum nbd_outcome nbd_option_handle(struct nbd_conn *conn, uint32_t option, struct rcursor data);
+/* An option too long to be looked into: answered at once, its data skipped as it comes. */
+enum nbd_outcome nbd_option_skip(struct nbd_conn *conn, const struct nbd_option_header *header);
 
 /* nbd_receive.c */
 void nbd_receive_run(struct nbd_conn *conn);

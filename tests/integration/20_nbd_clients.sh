@@ -15,8 +15,8 @@ serve --listen "unix:$sock" ram:ram=64MiB "file:file=$dir/disk" ro:ram:frozen=1M
 
 echo "nbdinfo: what is offered"
 nbdinfo --json --list "$(uri '')" >"$dir/info"
-jq -e '.protocol == "newstyle-fixed" and .structured and (.exports | length) == 4' "$dir/info" >/dev/null ||
-	fail "list of exports: $(cat "$dir/info")"
+jq -e '.protocol == "newstyle-fixed" and .structured and (.exports | length) == 4' \
+	"$dir/info" >/dev/null || fail "list of exports: $(cat "$dir/info")"
 jq -e '.exports[] | select(.["export-name"] == "ram") | .["export-size"] == 67108864 and
 	.can_flush and .can_fua and .can_trim and .can_zero and .can_fast_zero and .can_df and
 	.can_cache and .can_multi_conn and (.is_read_only | not) and
@@ -44,12 +44,14 @@ nbdcopy --connections=4 --request-size=33554432 "$(uri ram)" "$(uri file)"
 nbdcopy --synchronous "$(uri ram)" "$dir/back"
 cmp "$dir/source" "$dir/back" || fail "synchronous nbdcopy differs"
 for export in ram file; do
-	holes=$(nbdinfo --map --json "$(uri $export)" | jq '[.[] | select(.type == 3) | .length] | add')
+	holes=$(nbdinfo --map --json "$(uri $export)" |
+		jq '[.[] | select(.type == 3) | .length] | add')
 	((holes == 31 << 20)) || fail "$export has $holes bytes of holes, not 31 MiB"
 done
 
 echo "qemu-img: compare, map, convert"
-qemu-img compare -f raw -F raw "$dir/source" "nbd+unix:///ram?socket=$sock" >/dev/null || fail "compare"
+qemu-img compare -f raw -F raw "$dir/source" "nbd+unix:///ram?socket=$sock" >/dev/null ||
+	fail "compare"
 qemu-img map --output=json -f raw "nbd+unix:///ram?socket=$sock" |
 	jq -e '[.[] | select(.data) | .length] | add == 34603008' >/dev/null || fail "map"
 qemu-img convert -n -f raw -O raw -m 16 -W "$dir/source" "nbd+unix:///file?socket=$sock"

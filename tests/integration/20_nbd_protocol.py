@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""What no well-behaved client sends: libnbd with its own checks off, and sessions written by hand."""
+"""What no well-behaved client sends: libnbd with its checks off, and sessions by hand."""
 
 import errno
 import os

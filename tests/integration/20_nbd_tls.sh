@@ -11,8 +11,9 @@ need nbdinfo nbdcopy qemu-img openssl
 # authority FOLDER: a CA.
 authority() {
 	mkdir -p "$dir/$1"
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
-		-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign \
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+		-subj "/CN=$1" -addext basicConstraints=critical,CA:TRUE \
+		-addext keyUsage=critical,keyCertSign,cRLSign \
 		-keyout "$dir/$1/ca-key.pem" -out "$dir/$1/ca-cert.pem" 2>/dev/null
 }
 
@@ -24,9 +25,11 @@ issue() {
 	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$3" \
 		-keyout "$folder/$4-key.pem" -out "$folder/request" 2>/dev/null
 	chmod 600 "$folder/$4-key.pem"
-	openssl x509 -req -in "$folder/request" -CA "$dir/$1/ca-cert.pem" -CAkey "$dir/$1/ca-key.pem" \
-		-days 2 -out "$folder/$4-cert.pem" -extfile <(printf '%s\n' "subjectAltName=DNS:$3" \
-		"extendedKeyUsage=$4Auth" "keyUsage=digitalSignature") 2>/dev/null
+	printf '%s\n' "subjectAltName=DNS:$3" "extendedKeyUsage=$4Auth" \
+		"keyUsage=digitalSignature" >"$folder/extensions"
+	openssl x509 -req -in "$folder/request" -days 2 -CA "$dir/$1/ca-cert.pem" \
+		-CAkey "$dir/$1/ca-key.pem" -extfile "$folder/extensions" \
+		-out "$folder/$4-cert.pem" 2>/dev/null
 }
 
 authority ours
@@ -67,7 +70,8 @@ refused() {
 	if nbdinfo --size "$uri" >"$dir/info" 2>&1; then fail "$name was let in"; fi
 }
 refused "another identity" "$(uri ram stranger)"
-grep -q "you may not open\|policy\|not permitted" "$dir/info" || fail "no reason: $(cat "$dir/info")"
+grep -q "you may not open\|policy\|not permitted" "$dir/info" ||
+	fail "no reason: $(cat "$dir/info")"
 refused "a certificate of another CA" "$(uri ram foreign)"
 refused "no certificate" "$(uri ram nobody)"
 refused "no TLS" "nbd://localhost:$port/ram"
