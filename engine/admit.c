@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who may extend this copy, and from where: the checks of HELLO and START, and what is taken over
+ * from them. Nothing here has effects but admit_adopt(), which changes the superblock in memory and
+ * the open volumes.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/internal.h"
+
+__attribute__((format(printf, 5, 6))) static int refuse(const struct engine_group *group,
+							struct refusal *ret,
+							enum link_refuse_code code, uint64_t epoch,
+							const char *format, ...)
+{
+	va_list args;
+
+	ret->code = code;
+	ret->epoch = epoch;
+	snprintf(ret->node, sizeof(ret->node), "%s", group->options.conf->node);
+	va_start(args, format);
+	vsnprintf(ret->text, sizeof(ret->text), format, args);
+	va_end(args);
+	return 1;
+}
+
+uint64_t history_epoch_at(const struct history_entry *history, unsigned count, uint64_t seq)
+{
+	uint64_t epoch = 0;
+
+	for (unsigned i = 0; i < count && history[i].first_seq <= seq; i++)
+		epoch = history[i].epoch;
+	return epoch;
+}
+
+/* ---- HELLO ------------------------------------------------------------------------------------
+ */
+
+static const struct superblock_volume *find_volume(const struct link_hello *hello, const char *name)
+{
+	for (uint32_t i = 0; i < hello->volume_count; i++)
+		if (!strcmp(hello->volumes[i].name, name))
+			return &hello->volumes[i];
+	return NULL;
+}
+
+static int admit_volumes(struct engine_group *group, const struct link_hello *hello,
+			 struct refusal *ret)
+{
+	const struct superblock *sb = &group->dir.sb;
+	bool fresh = uuid_is_zero(&sb->group);
+
+	for (unsigned i = 0; i < group->volumes.count; i++) {
+		const struct volume *volume = &group->volumes.list[i];
+		const struct superblock_volume *theirs = find_volume(hello, volume->id.name);
+
+		if (!theirs)
+			return refuse(group, ret, LINK_REFUSE_VOLUMES, sb->epoch,
+				      "the standby has a volume \"%s\" that the primary does not",
+				      volume->id.name);
+		if (!fresh &&
+		    (theirs->id != volume->id.id || !uuid_equal(&theirs->uuid, &volume->id.uuid)))
+			return refuse(group, ret, LINK_REFUSE_VOLUMES, sb->epoch,
+				      "volume \"%s\" of the primary is another one than the "
+				      "standby's of that name",
+				      volume->id.name);
+		if (theirs->size_bytes > volume->info.size_bytes)
+			return refuse(group, ret, LINK_REFUSE_VOLUMES, sb->epoch,
+				      "volume \"%s\" has %" PRIu64
+				      " bytes at the primary and only %" PRIu64
+				      " at the standby; enlarge it there and restart its engine",
+				      volume->id.name, theirs->size_bytes, volume->info.size_bytes);
+	}
+	/* Names differ on either side, so equal counts make it one to one. */
+	if (hello->volume_count != group->volumes.count)
+		return refuse(group, ret, LINK_REFUSE_VOLUMES, sb->epoch,
+			      "the primary has %" PRIu32
+			      " volumes, the standby %u; init it anew with "
+			      "all of them",
+			      hello->volume_count, group->volumes.count);
+	return 0;
+}
+
+/* What decides about the superblock that would come of it: outside input never reaches an
+ * assertion. */
+static bool hello_sound(const struct link_hello *hello)
+{
+	return !uuid_is_zero(&hello->group_uuid) && hello->epoch >= 1 &&
+	       hello->history_count >= 1 && history_valid(hello->history, hello->history_count) &&
+	       hello->history[hello->history_count - 1].epoch <= hello->epoch;
+}
+
+int admit_hello(struct engine_group *group, const struct link_hello *hello, struct refusal *ret)
+{
+	const struct superblock *sb = &group->dir.sb;
+	int r;
+
+	if (hello->protocol_min > PROTOCOL_VERSION || hello->protocol_max < PROTOCOL_VERSION ||
+	    hello->features_required)
+		return refuse(group, ret, LINK_REFUSE_VERSION, sb->epoch,
+			      "the standby speaks protocol version %u without further features; "
+			      "bring both sides to the same release",
+			      PROTOCOL_VERSION);
+	if (!hello_sound(hello))
+		return refuse(group, ret, LINK_REFUSE_ERROR, sb->epoch,
+			      "the primary's history of epochs contradicts itself");
+	if (!uuid_is_zero(&sb->group) && !uuid_equal(&sb->group, &hello->group_uuid))
+		return refuse(
+			group, ret, LINK_REFUSE_WRONG_GROUP, sb->epoch,
+			"the standby's group of this name is another one (other uuid); init it "
+			"anew if it shall follow this primary");
+	if (hello->epoch < sb->epoch) {
+		group->rejected_epoch++;
+		return refuse(group, ret, LINK_REFUSE_STALE_EPOCH, sb->epoch,
+			      "epoch %" PRIu64 " rules; yours is %" PRIu64
+			      ": you are no longer the primary",
+			      sb->epoch, hello->epoch);
+	}
+	r = admit_volumes(group, hello, ret);
+	if (r)
+		return r;
+	if (!history_is_prefix(hello->history, hello->history_count, hello->head.seq, sb->history,
+			       sb->history_count, group->journal.durable_seq))
+		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
+			      "the standby holds writes up to %" PRIu64
+			      " that the primary's history (up to %" PRIu64 ") does not have",
+			      group->journal.durable_seq, hello->head.seq);
+	return 0;
+}
+
+void admit_foreign(struct engine_group *group, const struct link_hello *hello, struct refusal *ret)
+{
+	const struct superblock *sb = &group->dir.sb;
+
+	if (sb->role == GROUP_FENCED) {
+		bool stale = hello->epoch < sb->fenced_by_epoch;
+
+		refuse(group, ret, stale ? LINK_REFUSE_STALE_EPOCH : LINK_REFUSE_NOT_STANDBY,
+		       stale ? sb->fenced_by_epoch : sb->epoch,
+		       "the copy here was a primary and is fenced: epoch %" PRIu64
+		       " rules at %s; it must be brought back as a standby first",
+		       sb->fenced_by_epoch, sb->fenced_by[0] ? sb->fenced_by : "another node");
+		if (stale)
+			group->rejected_epoch++;
+	} else if (hello->epoch < sb->epoch) {
+		group->rejected_epoch++;
+		refuse(group, ret, LINK_REFUSE_STALE_EPOCH, sb->epoch,
+		       "this node is the primary under epoch %" PRIu64 "; yours is %" PRIu64
+		       ": you are no longer the primary",
+		       sb->epoch, hello->epoch);
+	} else {
+		refuse(group, ret, LINK_REFUSE_NOT_STANDBY, sb->epoch,
+		       "this node is the primary of the group under epoch %" PRIu64, sb->epoch);
+	}
+}
+
+/* ---- START ------------------------------------------------------------------------------------
+ */
+
+const char *admit_start(const struct engine_group *group, const struct link_start *start)
+{
+	const struct superblock *sb = &group->dir.sb;
+	bool fresh = uuid_is_zero(&sb->group);
+	bool consistent =
+		(sb->flags & SUPERBLOCK_EVER_CONSISTENT) && !(sb->flags & SUPERBLOCK_SYNCING);
+	uint64_t received_seq = group->journal.appended_seq;
+
+	if (start->from_seq < 1 || start->from_seq == UINT64_MAX)
+		return "START names a position that cannot be";
+	if (!start->sync && (start->reset || !consistent))
+		return "the copy here is not whole, so the stream must begin with a copy of the "
+		       "volumes";
+	if (!start->reset && start->from_seq != received_seq + 1)
+		return "START does not continue what the standby holds";
+	if (start->reset && start->base.seq != start->from_seq - 1)
+		return "START names two different beginnings";
+	if (start->reset && start->base.seq < received_seq)
+		return "START would go back behind what the standby holds";
+	if (fresh && !start->reset && start->from_seq != 1)
+		return "START does not say where the stream begins";
+	return NULL;
+}
+
+/* The primary's id, uuid and size of each volume are the group's. */
+static void adopt_volumes(struct engine_group *group, const struct link_hello *hello, bool fresh)
+{
+	struct superblock *sb = &group->dir.sb;
+
+	for (uint32_t i = 0; i < sb->volume_count; i++) {
+		struct superblock_volume *ours = &sb->volumes[i];
+		const struct superblock_volume *theirs = find_volume(hello, ours->name);
+
+		must(theirs); /* admit_hello() saw it */
+		ours->id = theirs->id;
+		ours->uuid = theirs->uuid;
+		ours->size_bytes =
+			fresh ? theirs->size_bytes : max_u64(ours->size_bytes, theirs->size_bytes);
+		group->volumes.list[i].id = *ours;
+	}
+}
+
+void admit_adopt(struct engine_group *group)
+{
+	const struct link_hello *hello = &group->session.hello;
+	const struct link_start *start = &group->session.start;
+	struct superblock *sb = &group->dir.sb;
+	struct journal_position base = { .seq = start->from_seq,
+					 .chain = start->base.chain,
+					 .bytes = start->base.bytes };
+
+	adopt_volumes(group, hello, uuid_is_zero(&sb->group));
+	sb->group = hello->group_uuid;
+	sb->epoch = hello->epoch;
+	sb->history_count = hello->history_count;
+	memset(sb->history, 0, sizeof(sb->history));
+	memcpy(sb->history, hello->history, hello->history_count * sizeof(sb->history[0]));
+	sb->flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
+	sb->durable_seq = group->journal.durable_seq;
+	if (start->sync) {
+		sb->flags |= SUPERBLOCK_SYNCING;
+		sb->sync_end_seq = UINT64_MAX;
+	}
+	if (start->reset) {
+		sb->flags &= ~(uint32_t)SUPERBLOCK_EVER_CONSISTENT;
+		group_dir_set_applied(&group->dir, &base);
+		sb->durable_seq = start->from_seq - 1;
+	}
+}

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Life of a standby's group: start, receive, stop; promote; and starting over after a failure.
+ *
+ *   STOPPED -> STARTING -> READY -> STOPPING -> STOPPED
+ *                 | ^        |  `-> PROMOTING -> FOREIGN (primary or fenced here)
+ *                 | `--------+----> FAILED (everything is closed, then started again, with
+ * back-off)
+ *                 `-> FOREIGN
+ *
+ * Invariant E1: whatever is acknowledged as durable is in the journal, durably, and stays there
+ * until it is on the volumes, durably. Any failure leads back to what is on the disk. Invariant E2:
+ * the superblock alone says what the group is; the role changes in one store.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/base/units.h"
+#include "engine/internal.h"
+
+#define RETRY_MIN_NS	NS_PER_S
+#define RETRY_MAX_NS	(30 * NS_PER_S)
+#define RETRY_FORGET_NS NS_PER_MINUTE  /* ready for that long: the next failure is a new one */
+#define STOP_DRAIN_NS	(5 * NS_PER_S) /* how long a stop waits for apply to catch up */
+
+static void step_due(struct io_timer *timer)
+{
+	group_step(container_of(timer, struct engine_group, step_timer));
+}
+
+int engine_group_new(const struct engine_options *options, struct engine_group **ret_group)
+{
+	struct engine_group *group = io_alloc(options->io, sizeof(*group), 64);
+	int r = -EINVAL;
+
+	if (!group)
+		return -ENOMEM;
+	group->io = options->io;
+	group->options = *options;
+	group->conf = options->group;
+	group->state = ENGINE_STOPPED;
+	group->step_timer.fire = step_due;
+	list_init(&group->held);
+	checkpoint_init(group);
+	/* The largest segment and its unpacked data, in one piece, wherever the ring's head stands.
+	 */
+	if (group->conf->memory_bytes >= 4ull * SEGMENT_TOTAL_MAX_BYTES)
+		r = segring_init(&group->ring, group->io, group->conf->memory_bytes);
+	if (!r)
+		r = group_dir_init(&group->dir, group->io, options->conf->state_dir,
+				   group->conf->name);
+	if (!r)
+		r = drain_init(group);
+	if (!r)
+		r = sync_init(group);
+	if (!r)
+		r = session_init(group);
+	if (r) {
+		engine_group_free(group);
+		return r;
+	}
+	*ret_group = group;
+	return 0;
+}
+
+struct engine_group *engine_group_free(struct engine_group *group)
+{
+	struct io *io = group->io;
+
+	must(group->state == ENGINE_STOPPED);
+	session_deinit(group);
+	sync_deinit(group);
+	drain_deinit(group);
+	group_dir_deinit(&group->dir);
+	if (group->ring.io)
+		segring_deinit(&group->ring);
+	io_free(io, group);
+	return NULL;
+}
+
+/* ---- what others ask --------------------------------------------------------------------------
+ */
+
+bool group_applies(const struct engine_group *group)
+{
+	if (!group->journal_open || group->hold)
+		return false;
+	return group->state == ENGINE_READY || group->state == ENGINE_PROMOTING ||
+	       (group->state == ENGINE_STOPPING && group->stop_phase == STOP_DRAIN);
+}
+
+bool group_quiet(const struct engine_group *group)
+{
+	return !group->op_busy && drain_idle(group) && !group->dir.storing &&
+	       !group->turn_pending && !group->receiving && group->sync.placing < 0 &&
+	       !link_places(group->link) && !link_queued(group->link) &&
+	       !link_queued(group->refuse_link) &&
+	       (!group->journal_open || journal_is_quiet(&group->journal));
+}
+
+void group_close(struct engine_group *group)
+{
+	checkpoint_stop(group);
+	receive_forget(group);
+	sync_reset(group);
+	if (group->tail_open)
+		tail_deinit(&group->tail);
+	group->tail_open = false;
+	if (group->journal_open)
+		journal_close(&group->journal);
+	group->journal_open = false;
+	if (group->journal.options.io)
+		journal_deinit(&group->journal);
+	if (group->volumes_open)
+		volumes_close(&group->volumes);
+	group->volumes_open = false;
+	if (group->dir_open)
+		group_dir_close(&group->dir);
+	group->dir_open = false;
+	group->hold = false;
+}
+
+/* ---- start ------------------------------------------------------------------------------------
+ */
+
+static void report_started(struct engine_group *group, int res)
+{
+	const struct engine_events *events = &group->options.events;
+
+	if (group->reported)
+		return;
+	group->reported = true;
+	if (events->started)
+		events->started(events->owner, group, res);
+}
+
+static void start(struct engine_group *group)
+{
+	group->state = ENGINE_STARTING;
+	group->closed = false;
+	open_start(group);
+}
+
+void engine_group_start(struct engine_group *group)
+{
+	must(group->state == ENGINE_STOPPED || group->state == ENGINE_FOREIGN);
+	group->reported = group->stop_wanted = false;
+	group->detail[0] = 0;
+	group->retry_ns = 0;
+	if (group->op_busy)
+		group->state = ENGINE_STARTING; /* the look that is under way starts it */
+	else
+		start(group);
+}
+
+void group_ready(struct engine_group *group)
+{
+	group->state = ENGINE_READY;
+	group->ready_ns = io_now(group->io);
+	group->detail[0] = 0;
+	group->fail_res = 0;
+	checkpoint_start(group);
+	drain_kick(group);
+	report_started(group, 0);
+	if (group->promote && !group->promote_over)
+		promote_begin(group);
+}
+
+void group_foreign(struct engine_group *group)
+{
+	group->state = ENGINE_FOREIGN;
+	group->detail[0] = 0;
+	group->fail_res = 0;
+	report_started(group, 1);
+	if (group->offer_stream)
+		session_offer(group);
+	if (group->promote && !group->promote_over)
+		promote_foreign(group);
+	if (group->stop_wanted)
+		group_stop_start(group);
+}
+
+/* ---- failure ----------------------------------------------------------------------------------
+ */
+
+void group_fail(struct engine_group *group, int res, const char *text)
+{
+	char detail[STATUS_TEXT_MAX];
+
+	must(res < 0);
+	if (group->state == ENGINE_FAILED || group->state == ENGINE_STOPPED ||
+	    group->state == ENGINE_FOREIGN || (group->state == ENGINE_STOPPING && group->fail_res))
+		return;
+	group->errors++;
+	snprintf(detail, sizeof(detail), "%.200s (%.40s)", text, err_text(res));
+	memcpy(group->detail, detail, sizeof(detail));
+	group->fail_res = res;
+	log_warning("standby has failed", "group=%s reason=\"%s\"", group->conf->name,
+		    group->detail);
+	if (group->state == ENGINE_STOPPING) {
+		group->stop_phase = STOP_CLOSE;
+	} else {
+		if (group->ready_ns && io_now(group->io) - group->ready_ns > RETRY_FORGET_NS)
+			group->retry_ns = 0;
+		group->ready_ns = 0;
+		group->retry_ns =
+			group->retry_ns ? min_u64(2 * group->retry_ns, RETRY_MAX_NS) : RETRY_MIN_NS;
+		group->retry_at_ns = io_now(group->io) + group->retry_ns;
+		group->state = ENGINE_FAILED;
+	}
+	checkpoint_stop(group);
+	session_refuse(group, LINK_REFUSE_ERROR, group->detail);
+	if (group->promote && !group->promote_over)
+		promote_finish(
+			group, res,
+			"%s; correct that and promote again: nothing that was received is lost",
+			group->detail);
+	report_started(group, res);
+	group_poke(group);
+}
+
+void group_journal_failed(void *owner, int res, const char *text)
+{
+	group_fail(owner, res, text);
+}
+
+static void fail_step(struct engine_group *group)
+{
+	if (!group->closed) {
+		if (!group_quiet(group))
+			return;
+		group_close(group);
+		group->closed = true;
+	}
+	if (group->stop_wanted)
+		group_stop_start(group);
+	else if (io_now(group->io) >= group->retry_at_ns)
+		start(group);
+}
+
+/* ---- stop -------------------------------------------------------------------------------------
+ */
+
+void group_stop_start(struct engine_group *group)
+{
+	group->state = ENGINE_STOPPING;
+	group->stop_phase = STOP_CLOSE;
+	group_poke(group);
+}
+
+static void report_stopped(struct engine_group *group)
+{
+	const struct engine_events *events = &group->options.events;
+	int res = group->fail_res;
+
+	io_timer_stop(group->io, &group->step_timer);
+	group_close(group);
+	group->state = ENGINE_STOPPED;
+	group->fail_res = 0;
+	if (events->stopped)
+		events->stopped(events->owner, group, res);
+}
+
+static bool all_applied(const struct engine_group *group)
+{
+	return group->journal.durable_seq == group->journal.appended_seq &&
+	       group->applied_seq == group->journal.appended_seq && !sync_waiting(group);
+}
+
+/* True when that was the end: the owner may have freed the group. */
+static bool stop_step(struct engine_group *group)
+{
+	if (group->op_busy)
+		return false;
+	if (group->stop_phase == STOP_DRAIN) {
+		if (!all_applied(group) &&
+		    io_now(group->io) - group->stop_since_ns < STOP_DRAIN_NS) {
+			drain_kick(group);
+			return false;
+		}
+		group->stop_phase = STOP_FINAL;
+		checkpoint_run(group, true);
+		return false;
+	}
+	if (group->stop_phase == STOP_FINAL) {
+		if (!drain_idle(group))
+			return false;
+		group->stop_phase = STOP_CLOSE;
+	}
+	if (!group_quiet(group) || group->promote_over)
+		return false;
+	report_stopped(group);
+	return true;
+}
+
+void engine_group_stop(struct engine_group *group)
+{
+	group->stop_wanted = true;
+	switch (group->state) {
+	case ENGINE_READY:
+		group->state = ENGINE_STOPPING;
+		group->stop_phase = STOP_DRAIN;
+		group->stop_since_ns = io_now(group->io);
+		session_end(group, "this standby stops");
+		break;
+	case ENGINE_STOPPED:
+	case ENGINE_FOREIGN:
+		group->state = ENGINE_STOPPING;
+		group->stop_phase = STOP_CLOSE;
+		break;
+	case ENGINE_STARTING:  /* open.c sees it */
+	case ENGINE_PROMOTING: /* comes to an end first */
+	case ENGINE_FAILED:
+	case ENGINE_STOPPING:
+		break;
+	}
+	if (group->offer_stream)
+		session_offer(group);
+	group_poke(group);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------
+ */
+
+static bool waits(const struct engine_group *group)
+{
+	switch (group->state) {
+	case ENGINE_READY:
+		return group->session.state == SESSION_CHECKING ||
+		       group->session.state == SESSION_STARTING;
+	case ENGINE_PROMOTING:
+	case ENGINE_STOPPING:
+	case ENGINE_FAILED:
+		return true;
+	case ENGINE_STOPPED:
+	case ENGINE_STARTING:
+	case ENGINE_FOREIGN:
+		return false;
+	}
+	must_not_reach();
+}
+
+void group_poke(struct engine_group *group)
+{
+	io_timer_start(group->io, &group->step_timer, 0);
+}
+
+void group_step(struct engine_group *group)
+{
+	uint64_t now, delay = ENGINE_STEP_NS;
+
+	switch (group->state) {
+	case ENGINE_READY:
+		session_step(group);
+		break;
+	case ENGINE_PROMOTING:
+		promote_step(group);
+		break;
+	case ENGINE_STOPPING:
+		if (stop_step(group))
+			return;
+		break;
+	case ENGINE_FAILED:
+		fail_step(group);
+		break;
+	case ENGINE_STOPPED:
+	case ENGINE_STARTING:
+	case ENGINE_FOREIGN:
+		return;
+	}
+	if (!waits(group) || group->step_timer.deadline_ns)
+		return;
+	now = io_now(group->io);
+	if (group->state == ENGINE_FAILED && group->closed)
+		delay = max_u64(delay, sub_floor_u64(group->retry_at_ns, now));
+	io_timer_start(group->io, &group->step_timer, delay);
+}

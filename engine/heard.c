@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is known of the primary, and from it how far this copy is behind. A report ages: what was
+ * not heard since may have been written, so the lag in time keeps growing until something is heard
+ * again.
+ */
+#include "engine/internal.h"
+
+void heard_begin(struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+
+	group->heard = (struct heard){
+		.ever = sb->heard_time_ns != 0,
+		.wall_ns = sb->heard_time_ns,
+		.head_seq = sb->heard_head_seq,
+		.head_bytes = sb->heard_head_bytes,
+	};
+	group->stored_heard_ns = sb->heard_time_ns;
+}
+
+static void report(struct engine_group *group)
+{
+	group->heard.ever = group->heard.live = true;
+	group->heard.at_ns = io_now(group->io);
+	group->heard.wall_ns = io_wall(group->io);
+}
+
+void heard_hello(struct engine_group *group, const struct link_hello *hello)
+{
+	struct heard *heard = &group->heard;
+
+	report(group);
+	/* HELLO has only the durable head: what was heard of the same primary before may be more.
+	 */
+	if (hello->epoch == group->dir.sb.epoch && heard->head_seq > hello->head.seq)
+		return;
+	heard->head_seq = hello->head.seq;
+	heard->head_bytes = max_u64(heard->head_bytes, hello->head.bytes);
+	heard->behind_known = false;
+}
+
+void heard_beat(struct engine_group *group, const struct link_heartbeat *beat)
+{
+	struct heard *heard = &group->heard;
+
+	report(group);
+	heard->head_seq = beat->head.seq;
+	heard->head_bytes = beat->head.bytes;
+	heard->behind_known = true;
+	heard->behind_ns = beat->behind_ns;
+}
+
+uint64_t heard_ago_ns(const struct engine_group *group)
+{
+	const struct heard *heard = &group->heard;
+	uint64_t any_ns = max_u64(heard->any_ns, heard->live ? heard->at_ns : 0);
+
+	if (session_connected(group))
+		any_ns = max_u64(any_ns, link_heard_ns(group->link));
+	if (any_ns)
+		return sub_floor_u64(io_now(group->io), any_ns);
+	return heard->ever ? sub_floor_u64(io_wall(group->io), heard->wall_ns) : UINT64_MAX;
+}
+
+/* Age of the last report. */
+static uint64_t report_ago_ns(const struct engine_group *group)
+{
+	if (group->heard.live)
+		return sub_floor_u64(io_now(group->io), group->heard.at_ns);
+	return sub_floor_u64(io_wall(group->io), group->heard.wall_ns);
+}
+
+void heard_lag(const struct engine_group *group, uint64_t seq, uint64_t bytes, uint64_t time_ns,
+	       struct status_lag *lag)
+{
+	const struct heard *heard = &group->heard;
+
+	*lag = (struct status_lag){ .ns = UINT64_MAX };
+	if (!heard->ever)
+		return;
+	lag->writes = sub_floor_u64(heard->head_seq, seq);
+	lag->bytes = lag->writes ? sub_floor_u64(heard->head_bytes, bytes) : 0;
+	lag->ns = report_ago_ns(group);
+	if (!lag->writes)
+		return; /* all that was reported is here */
+	if (heard->behind_known)
+		lag->ns += heard->behind_ns;
+	else if (time_ns) /* what is missing is not older than the last write that is here */
+		lag->ns = max_u64(lag->ns, sub_floor_u64(io_wall(group->io), time_ns));
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A standby's group, inside: what the files of engine/ share. One loop thread, no locks.
+ *
+ *   link -> session.c (dialogue) -> receive.c (segments) -> journal
+ *                                -> sync.c (copied extents, in their place between segments)
+ *                 acknowledgements <- drain.c (apply, flush, checkpoint, floor) <- journal
+ *
+ * Sequence numbers, always in this order:  applied <= durable <= received (appended).
+ */
+#ifndef HOLDFAST_ENGINE_INTERNAL_H
+#define HOLDFAST_ENGINE_INTERNAL_H
+
+#include "core/group/apply.h"
+#include "core/group/group_dir.h"
+#include "core/group/journal.h"
+#include "core/group/link.h"
+#include "core/group/segring.h"
+#include "core/group/tail.h"
+#include "core/group/volume.h"
+#include "engine/engine.h"
+#include "proto/frame.h"
+
+#define ENGINE_JOURNAL_WRITES_MAX 4u
+#define ENGINE_APPLY_RECORDS	  4096u
+#define ENGINE_BATCH_SEGMENTS	  256u	     /* of one apply batch */
+#define ENGINE_ARENA_BYTES	  (4u << 20) /* data of segments that apply reads back from the journal \
+					      */
+* /
+#define ENGINE_SYNC_BUFFERS   8u    /* of FRAME_SYNC_MAX_BYTES */
+#define ENGINE_SYNC_ITEMS     1024u /* copied extents received and not yet applied */
+#define ENGINE_LINK_OUT_BYTES (2u * (FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES))
+#define ENGINE_STEP_NS	      2000000ull /* how often a state that waits looks again */
+
+	enum engine_state {
+	ENGINE_STOPPED,
+	ENGINE_STARTING,
+	ENGINE_FOREIGN, /* primary or fenced here: nothing is open, HELLOs are answered by the
+			   superblock */
+	ENGINE_READY,
+	ENGINE_PROMOTING,
+	ENGINE_STOPPING,
+	ENGINE_FAILED, /* everything is closed, then it starts over by itself */
+};
+
+enum session_state {
+	SESSION_NONE,
+	SESSION_CHECKING, /* accepted; waits until what was received before is durable */
+	SESSION_WELCOMED,
+	SESSION_STARTING, /* START is being made durable */
+	SESSION_STREAMING,
+};
+
+struct session {
+	enum session_state state;
+	uint64_t number;	  /* grows with every session */
+	struct io_stream *stream; /* CHECKING: not yet the link's */
+	struct link_hello hello;
+	struct link_start start;
+	bool sync_open;	      /* SYNC frames may come */
+	uint64_t readable_ns; /* when we last were willing to read */
+};
+
+enum sync_kind {
+	SYNC_DATA,
+	SYNC_ZERO,
+	SYNC_END,
+	SYNC_VOID
+};
+
+struct sync_item {
+	uint64_t after_seq; /* goes behind the segment with this last seq, before the next one */
+	uint64_t off, len, stamp;
+	uint16_t volume;
+	uint8_t kind;
+	uint8_t buffer; /* DATA */
+	bool counted;	/* belongs to the present session, so SYNC_ACK counts it */
+};
+
+struct sync_state {
+	struct sync_item *items; /* circular, in order of arrival */
+	unsigned first, count;
+	unsigned added; /* of the first ones: in the running batch */
+	uint8_t *buffers[ENGINE_SYNC_BUFFERS];
+	bool used[ENGINE_SYNC_BUFFERS];
+	uint8_t *packed;  /* where the body of an LZ4 frame lands */
+	int placing;	  /* buffer that the frame under way goes to; -1 none */
+	bool end_reached; /* SYNC_END was reached; consistent once applied_seq >= end_seq */
+	bool end_counted;
+	uint64_t end_seq;
+	uint64_t applied_frames, durable_frames, acked_frames; /* of the present session */
+	unsigned unflushed; /* items applied since the last flush began */
+	uint64_t total_bytes, done_bytes, left_bytes, started_ns;
+};
+
+/* What is known of the primary. */
+struct heard {
+	bool ever;	  /* anything, also before a restart */
+	bool live;	  /* since this start: at_ns is valid */
+	uint64_t at_ns;	  /* io_now() of the last report */
+	uint64_t wall_ns; /* our wall clock then */
+	uint64_t any_ns;  /* io_now() of the last byte; 0 = none since the start */
+	uint64_t head_seq, head_bytes;
+	bool behind_known;
+	uint64_t behind_ns; /* as the primary told with that report */
+};
+
+enum cycle_state {
+	CYCLE_IDLE,
+	CYCLE_FLUSHING,
+	CYCLE_STORING
+};
+
+struct engine_group {
+	struct io *io;
+	struct engine_options options;
+	const struct conf_group *conf;
+	enum engine_state state;
+	char detail[STATUS_TEXT_MAX];
+
+	struct group_dir dir;
+	struct volumes volumes;
+	struct segring ring;
+	struct journal journal;
+	struct tail tail;
+	struct apply apply;
+	bool dir_open, volumes_open, journal_open, tail_open;
+
+	/* life */
+	struct io_op state_op; /* start, peek, START, promote: one at a time */
+	struct group_dir_store state_store;
+	bool op_busy;
+	bool reported, stop_wanted;
+	int fail_res;
+	struct io_timer step_timer;
+	uint64_t retry_ns, retry_at_ns, ready_ns, stop_since_ns;
+	bool closed; /* FAILED: everything is closed */
+	enum {
+		STOP_DRAIN,
+		STOP_FINAL,
+		STOP_CLOSE
+	} stop_phase;
+
+	/* session */
+	struct session session;
+	struct link_hello offer; /* of a connection that is being judged */
+	struct io_stream *offer_stream;
+	struct link *link, *refuse_link;
+	struct io_timer watch_timer;
+	uint8_t control[FRAME_CONTROL_MAX_BYTES];
+	struct link_welcome welcome;
+	struct io_op turn_op; /* end of turn: acknowledge */
+	bool turn_pending;
+	struct session_begin { /* START on its way to the disk; goes on when the session ends */
+		uint64_t session;
+		bool reset;
+		struct journal_position base;
+	} begin;
+	char source[NODE_NAME_MAX + 1];
+	struct heard heard;
+
+	/* receive */
+	struct segment *receiving; /* block that the SEGMENT frame under way goes to */
+	bool place_wanted;	   /* the link waits for room */
+	struct list held;	   /* of segment: received, kept in memory for apply; seq order */
+	uint64_t durable_bytes, durable_time_ns;
+
+	struct sync_state sync;
+
+	/* drain */
+	bool hold;     /* no new batch, no new cycle: START changes what they rely on */
+	bool draining; /* a batch is being gathered or runs */
+	struct segment *batch[ENGINE_BATCH_SEGMENTS];
+	unsigned batch_count;
+	size_t arena_used;
+	uint8_t *arena;
+	uint64_t applied_seq;
+	struct journal_position applied_at, batch_at;
+	struct io_op drain_op;
+	struct io_timer checkpoint_timer, sync_timer;
+
+	/* a cycle: flush the volumes, then (if it is a checkpoint) store the superblock */
+	enum cycle_state cycle;
+	bool cycle_store, again, again_store;
+	bool cycle_end; /* this cycle makes the copy consistent */
+	struct io_op cycle_op;
+	struct group_dir_store cycle_group_store;
+	struct journal_position cycle_at, checkpoint_at;
+	uint64_t cycle_frames, cycle_session, stored_heard_ns;
+
+	/* promote */
+	struct engine_promote *promote;
+	bool promote_over;
+	uint64_t promote_since_ns;
+	struct io_timer promote_timer;
+
+	/* counters */
+	uint64_t received_segments, received_bytes, raw_bytes, stored_bytes, writes, written_bytes;
+	uint64_t rejected_epoch, rejected_corrupt, checkpoints, errors;
+};
+
+/* group.c */
+void group_fail(struct engine_group *group, int res, const char *text);
+void group_journal_failed(void *owner, int res, const char *text);
+void group_step(
+	struct engine_group *group); /* something that a waiting state waits for has happened */
+void group_poke(struct engine_group *group);	/* look again soon, and until it is done */
+void group_ready(struct engine_group *group);	/* open.c: everything is open */
+void group_foreign(struct engine_group *group); /* nothing is open; dir.sb says who it belongs to */
+/* STARTING was cut short by a stop. */
+void group_stop_start(struct engine_group *group);
+/* No operation of the group is in flight, and none starts by itself. */
+bool group_quiet(const struct engine_group *group);
+void group_close(struct engine_group *group); /* only when quiet */
+/* Whether segments may still be applied in the present state. */
+bool group_applies(const struct engine_group *group);
+
+/* open.c */
+void open_start(struct engine_group *group);
+void open_peek(
+	struct engine_group *group); /* FOREIGN: reads the superblock, then answers who waits */
+
+/* session.c */
+int session_init(struct engine_group *group);
+void session_deinit(struct engine_group *group);
+void session_step(struct engine_group *group);
+void session_offer(struct engine_group *group); /* judge the connection in group->offer */
+void session_decline(struct engine_group *group, enum link_refuse_code code, const char *text);
+/* Ends the present session in words for the other side: BYE, and close. Nothing when there is none.
+ */
+void session_end(struct engine_group *group, const char *text);
+/* The same with REFUSE. */
+void session_refuse(struct engine_group *group, enum link_refuse_code code, const char *text);
+/* What the peer sent cannot be: counts as an error, ends the session. */
+__attribute__((format(printf, 2, 3))) void session_error(struct engine_group *group,
+							 const char *format, ...);
+void session_ack(struct engine_group *group); /* at the end of this turn */
+bool session_connected(const struct engine_group *group);
+bool session_alive(const struct engine_group *group); /* connected and heard lately */
+void session_room(struct engine_group *group);	      /* memory came back: the link may go on */
+/* Last seq that comes before whatever is received next. */
+uint64_t session_received_seq(const struct engine_group *group);
+
+/* admit.c */
+struct refusal {
+	enum link_refuse_code code;
+	uint64_t epoch;
+	char node[NODE_NAME_MAX + 1];
+	char text[LINK_TEXT_MAX + 1];
+};
+/* 0, or a positive value with *ret filled: the HELLO cannot be accepted by a standby that is open.
+ */
+int admit_hello(struct engine_group *group, const struct link_hello *hello, struct refusal *ret);
+/* By the superblock of a group that is no standby here. */
+void admit_foreign(struct engine_group *group, const struct link_hello *hello, struct refusal *ret);
+/* NULL, or why a START cannot be accepted. */
+const char *admit_start(const struct engine_group *group, const struct link_start *start);
+/* Takes over what HELLO and START say into dir.sb (in memory) and the open volumes. */
+void admit_adopt(struct engine_group *group);
+/* The epoch under which `seq` was written according to a history; 0 before its first entry. */
+uint64_t history_epoch_at(const struct history_entry *history, unsigned count, uint64_t seq);
+
+/* receive.c */
+uint8_t *receive_place(struct engine_group *group, const struct frame *frame);
+void receive_segment(struct engine_group *group, const struct frame *frame);
+void receive_drop(struct engine_group *group); /* what is under way will not come */
+void receive_durable(void *owner, uint64_t seq);
+void receive_written(void *owner, uint64_t seq);
+void receive_release(
+	struct engine_group *group);		 /* lets go of memory that is not needed any more */
+void receive_forget(struct engine_group *group); /* lets go of all of it; nothing may use it */
+
+/* sync.c */
+int sync_init(struct engine_group *group);
+void sync_deinit(struct engine_group *group);
+void sync_reset(struct engine_group *group); /* nothing in flight: forgets everything */
+void sync_begin(struct engine_group *group); /* a session that copies has been accepted */
+void sync_session(
+	struct engine_group *group);	    /* a session has been accepted: counting starts anew */
+void sync_drop(struct engine_group *group); /* forgets what is not in the running batch */
+uint8_t *sync_place(struct engine_group *group, const struct frame *frame);
+void sync_place_drop(struct engine_group *group);
+void sync_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body);
+struct sync_item *sync_next(struct engine_group *group); /* first one not in the batch, or NULL */
+int sync_add(struct engine_group *group);		 /* it joins the batch; 0 or APPLY_E_* */
+void sync_applied(struct engine_group *group);		 /* the batch has completed */
+bool sync_end_due(const struct engine_group *group);
+bool sync_waiting(const struct engine_group *group); /* items or a flush are outstanding */
+void sync_status(const struct engine_group *group, struct status_sync *ret_status);
+
+/* drain.c */
+int drain_init(struct engine_group *group);
+void drain_deinit(struct engine_group *group);
+void drain_begin(struct engine_group *group, const struct journal_position *at);
+void drain_kick(struct engine_group *group);
+bool drain_idle(const struct engine_group *group); /* no batch, no cycle */
+
+/* checkpoint.c */
+void checkpoint_init(struct engine_group *group);
+/* Flushes; with `store` also moves the superblock's applied position. */
+void checkpoint_run(struct engine_group *group, bool store);
+void checkpoint_space(void *owner, bool blocked);
+void checkpoint_stop(struct engine_group *group); /* timers */
+void checkpoint_start(struct engine_group *group);
+
+/* promote.c */
+void promote_begin(struct engine_group *group);
+void promote_step(struct engine_group *group);
+void promote_foreign(
+	struct engine_group *group); /* the superblock was read: the group is no standby */
+/* Gives the waiting promote its answer; nothing when there is none. */
+__attribute__((format(printf, 3, 4))) void promote_finish(struct engine_group *group, int res,
+							  const char *format, ...);
+
+/* heard.c */
+void heard_begin(struct engine_group *group); /* from the superblock */
+void heard_hello(struct engine_group *group, const struct link_hello *hello);
+void heard_beat(struct engine_group *group, const struct link_heartbeat *beat);
+/* ns since anything was heard; UINT64_MAX = never. */
+uint64_t heard_ago_ns(const struct engine_group *group);
+/* How far a copy that ends at `seq`/`bytes`, with a last write of wall time `time_ns`, is behind.
+ */
+void heard_lag(const struct engine_group *group, uint64_t seq, uint64_t bytes, uint64_t time_ns,
+	       struct status_lag *ret_lag);
+
+#endif

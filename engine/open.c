@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start: from a directory on disk to a group that may receive.
+ *
+ *   look at the superblock -> (a standby's) lock and open -> volumes -> journal (find its end) ->
+ * ready
+ *
+ * Recovery needs no path of its own: apply goes on from the superblock's applied position, which is
+ * what it does anyway, and replay is idempotent. The lock is not touched for a group that is no
+ * standby: its agent holds it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/err.h"
+#include "engine/internal.h"
+
+static void begin(struct engine_group *group, io_done_fn done)
+{
+	must(!group->op_busy);
+	group->op_busy = true;
+	group->state_op.done = done;
+}
+
+/* True when the start goes no further. */
+static bool over(struct engine_group *group, int64_t res, const char *text)
+{
+	if (group->stop_wanted) {
+		group_stop_start(group);
+		return true;
+	}
+	if (!res)
+		return false;
+	group_fail(group, res > 0 ? -EUCLEAN : (int)res, text);
+	return true;
+}
+
+static const char *dir_text(int64_t res)
+{
+	if (res > 0)
+		return superblock_condition_text((int)res);
+	if (res == -EWOULDBLOCK)
+		return "another process owns the group's directory; is its agent still running?";
+	if (res == -ENOENT)
+		return "there is no such group directory; make it with holdfast init";
+	return "the group's directory cannot be read";
+}
+
+static void journal_opened(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+	const struct journal *journal = &group->journal;
+	struct journal_position at;
+	int r;
+
+	group->op_busy = false;
+	if (over(group, res, journal->error[0] ? journal->error : "the journal cannot be opened"))
+		return;
+	group->journal_open = true;
+	r = tail_init(&group->tail, &group->journal, &group->ring);
+	if (over(group, r, "no memory for reading the journal"))
+		return;
+	group->tail_open = true;
+	group->durable_bytes = journal->head.bytes;
+	group->durable_time_ns = journal->slots[journal->head.slot].last_time_ns;
+	group_dir_get_applied(&group->dir, &at);
+	drain_begin(group, &at);
+	journal_set_floor(&group->journal, group->applied_seq);
+	heard_begin(group);
+	group_ready(group);
+}
+
+static int open_journal(struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+	struct journal_options options = {
+		.io = group->io,
+		.dir = group->dir.path,
+		.group = sb->group,
+		.slot_bytes = sb->slot_bytes,
+		.slots = sb->slots,
+		.dsync = true,
+		.writes_max = ENGINE_JOURNAL_WRITES_MAX,
+		.events = { group, receive_written, receive_durable, checkpoint_space,
+			    group_journal_failed },
+	};
+	int r;
+
+	if (sb->slots < 2 || sb->slot_bytes < SEGMENT_TOTAL_MAX_BYTES) {
+		snprintf(group->detail, sizeof(group->detail),
+			 "the journal is too small for a standby: %u files of %llu bytes",
+			 (unsigned)sb->slots, (unsigned long long)sb->slot_bytes);
+		return -EINVAL;
+	}
+	r = journal_init(&group->journal, &options);
+	if (r) {
+		snprintf(group->detail, sizeof(group->detail), "no memory for the journal");
+		return r;
+	}
+	begin(group, journal_opened);
+	journal_open(&group->journal, sb, &group->state_op);
+	return 0;
+}
+
+/*
+ * The records of a primary are as fine as its own volumes allow (512 bytes at the finest). A volume
+ * here that cannot do that directly goes through the page cache; flushes make it durable as well.
+ */
+static int relax_alignment(struct engine_group *group)
+{
+	for (unsigned i = 0; i < group->volumes.count; i++) {
+		struct volume *volume = &group->volumes.list[i];
+		int r;
+
+		if (!volume->info.direct || volume->info.block_bytes <= 512)
+			continue;
+		io_file_close(volume->file);
+		volume->file = NULL;
+		r = io_file_open(group->io, volume->path, IO_OPEN_EXCLUSIVE, &volume->file);
+		if (r) {
+			snprintf(group->detail, sizeof(group->detail),
+				 "volume \"%s\" cannot be opened again for records of 512 bytes",
+				 volume->id.name);
+			return r;
+		}
+		io_file_info(volume->file, &volume->info);
+	}
+	return 0;
+}
+
+static int open_volumes(struct engine_group *group)
+{
+	struct volume_path paths[GROUP_VOLUMES_MAX];
+	unsigned count = group->conf->volume_count;
+	int r;
+
+	if (count > GROUP_VOLUMES_MAX)
+		return -E2BIG;
+	for (unsigned i = 0; i < count; i++)
+		paths[i] = (struct volume_path){ group->conf->volumes[i].name,
+						 group->conf->volumes[i].path };
+	r = volumes_open(&group->volumes, group->io, &group->dir.sb, paths, count, group->detail,
+			 sizeof(group->detail));
+	if (r)
+		return r;
+	group->volumes_open = true;
+	return relax_alignment(group);
+}
+
+static void close_foreign(struct engine_group *group)
+{
+	if (group->dir_open)
+		group_dir_close(&group->dir);
+	group->dir_open = false;
+	group_foreign(group);
+}
+
+static void dir_opened(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+	int r;
+
+	group->op_busy = false;
+	group->dir_open = !res;
+	if (over(group, res, dir_text(res)))
+		return;
+	if (group->dir.sb.role != GROUP_STANDBY) { /* changed since the look */
+		close_foreign(group);
+		return;
+	}
+	r = open_volumes(group);
+	if (!r)
+		r = open_journal(group);
+	if (r)
+		group_fail(group, r,
+			   group->detail[0] ? group->detail : "the group cannot be opened");
+}
+
+static void dir_peeked(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+
+	group->op_busy = false;
+	if (over(group, res, dir_text(res)))
+		return;
+	if (group->dir.sb.role != GROUP_STANDBY) {
+		group_foreign(group);
+		return;
+	}
+	begin(group, dir_opened);
+	group_dir_open(&group->dir, &group->state_op);
+}
+
+void open_start(struct engine_group *group)
+{
+	begin(group, dir_peeked);
+	group_dir_peek(&group->dir, &group->state_op);
+}
+
+static void foreign_peeked(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+
+	group->op_busy = false;
+	if (group->state == ENGINE_STARTING)
+		open_start(group);
+	if (group->state != ENGINE_FOREIGN) {
+		group_poke(group);
+		return;
+	}
+	if (res) {
+		session_decline(group, LINK_REFUSE_ERROR, dir_text(res));
+		if (group->promote && !group->promote_over)
+			promote_finish(group, res > 0 ? -EUCLEAN : (int)res, "%s", dir_text(res));
+		return;
+	}
+	if (group->dir.sb.role == GROUP_STANDBY) {
+		/* Brought back as a standby since. */
+		group->state = ENGINE_STARTING;
+		session_offer(group);
+		open_start(group);
+		return;
+	}
+	session_offer(group);
+	if (group->promote && !group->promote_over)
+		promote_foreign(group);
+}
+
+void open_peek(struct engine_group *group)
+{
+	if (group->op_busy)
+		return; /* one is under way */
+	begin(group, foreign_peeked);
+	group_dir_peek(&group->dir, &group->state_op);
+}
