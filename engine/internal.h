@@ -24,15 +24,13 @@
 #define ENGINE_JOURNAL_WRITES_MAX 4u
 #define ENGINE_APPLY_RECORDS	  4096u
 #define ENGINE_BATCH_SEGMENTS	  256u	     /* of one apply batch */
-#define ENGINE_ARENA_BYTES	  (4u << 20) /* data of segments that apply reads back from the journal \
-					      */
-* /
-#define ENGINE_SYNC_BUFFERS   8u    /* of FRAME_SYNC_MAX_BYTES */
-#define ENGINE_SYNC_ITEMS     1024u /* copied extents received and not yet applied */
-#define ENGINE_LINK_OUT_BYTES (2u * (FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES))
-#define ENGINE_STEP_NS	      2000000ull /* how often a state that waits looks again */
+#define ENGINE_ARENA_BYTES	  (4u << 20) /* data of segments read back for apply */
+#define ENGINE_SYNC_BUFFERS	  8u	     /* of FRAME_SYNC_MAX_BYTES */
+#define ENGINE_SYNC_ITEMS	  1024u	     /* copied extents received and not yet applied */
+#define ENGINE_LINK_OUT_BYTES	  (2u * (FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES))
+#define ENGINE_STEP_NS		  2000000ull /* how often a state that waits looks again */
 
-	enum engine_state {
+enum engine_state {
 	ENGINE_STOPPED,
 	ENGINE_STARTING,
 	ENGINE_FOREIGN, /* primary or fenced here: nothing is open, HELLOs are answered by the
