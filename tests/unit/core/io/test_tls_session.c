@@ -169,6 +169,21 @@ static void new_keys_on_the_way(void **state)
 	stream_through(f, f->client, f->server, 3000000, 100000);
 }
 
+static void new_keys_are_announced(void **state)
+{
+	struct fixture *f = *state;
+	static uint8_t bytes[2 * TLS_RECORD_BYTES];
+	struct iovec iov = { bytes, sizeof(bytes) };
+	size_t taken, len;
+
+	shake(f);
+	tls_session_set_key_update(f->client, 1);
+	assert_int_equal(tls_session_write(f->client, &iov, 1, &taken), 0);
+	(void)tls_session_output(f->client, &len);
+	/* Two records and one key update between them (RFC 8446, 4.6.3). */
+	assert_int_equal(len, 2 * (TLS_RECORD_BYTES + 22) + 22 + 5);
+}
+
 /* Small pieces share records; big ones are not copied together with more than needed. */
 static void records_are_full(void **state)
 {
@@ -323,15 +338,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(handshake_in_small_pieces),
-		TEST(data_in_any_segmentation),
-		TEST(new_keys_on_the_way),
-		TEST(records_are_full),
-		TEST(output_is_bounded),
-		TEST(a_flipped_bit_is_found),
-		TEST(ends_with_and_without_goodbye),
-		TEST(garbage_instead_of_tls),
-		TEST(damaged_handshakes),
+		TEST(handshake_in_small_pieces), TEST(data_in_any_segmentation),
+		TEST(new_keys_on_the_way),	 TEST(new_keys_are_announced),
+		TEST(records_are_full),		 TEST(output_is_bounded),
+		TEST(a_flipped_bit_is_found),	 TEST(ends_with_and_without_goodbye),
+		TEST(garbage_instead_of_tls),	 TEST(damaged_handshakes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
