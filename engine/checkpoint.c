@@ -20,9 +20,9 @@ static void cycle_over(struct engine_group *group)
 	session_ack(group); /* SYNC_ACK */
 	if (group->again)
 		checkpoint_run(group, group->again_store);
-	drain_kick(group);
+	applier_kick(group);
 	if (group->state != ENGINE_READY || group->hold)
-		group_poke(group);
+		standby_poke(group);
 }
 
 static void count_frames(struct engine_group *group)
@@ -44,7 +44,7 @@ static void stored(struct io_op *op, int64_t res)
 
 	if (res < 0) {
 		group->cycle = CYCLE_IDLE;
-		group_fail(group, (int)res, "the superblock cannot be written");
+		standby_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
 	group->checkpoints++;
@@ -88,7 +88,7 @@ static void flushed(struct io_op *op, int64_t res)
 
 	if (res < 0) {
 		group->cycle = CYCLE_IDLE;
-		group_fail(
+		standby_fail(
 			group, (int)res,
 			"a volume failed to flush; what was written since the last checkpoint is "
 			"replayed from the journal");
@@ -130,7 +130,7 @@ void checkpoint_run(struct engine_group *group, bool store)
 	io_timer_stop(group->io, &group->sync_timer);
 	group->cycle = CYCLE_FLUSHING;
 	group->cycle_store = store;
-	group->cycle_end = sync_end_due(group);
+	group->cycle_end = copy_end_due(group);
 	group->cycle_at = group->applied_at;
 	group->cycle_frames = group->sync.applied_frames;
 	group->cycle_session = group->session.number;
@@ -144,7 +144,7 @@ void checkpoint_space(void *owner, bool blocked)
 	struct engine_group *group = owner;
 
 	(void)blocked;
-	drain_kick(group);
+	applier_kick(group);
 	/* Else the end of the batch that runs comes here again. */
 	if (group->applied_at.seq > group->checkpoint_at.seq)
 		checkpoint_run(group, true);

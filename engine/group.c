@@ -28,7 +28,7 @@
 
 static void step_due(struct io_timer *timer)
 {
-	group_step(container_of(timer, struct engine_group, step_timer));
+	standby_step(container_of(timer, struct engine_group, step_timer));
 }
 
 int engine_group_new(const struct engine_options *options, struct engine_group **ret_group)
@@ -53,9 +53,9 @@ int engine_group_new(const struct engine_options *options, struct engine_group *
 		r = group_dir_init(&group->dir, group->io, options->conf->state_dir,
 				   group->conf->name);
 	if (!r)
-		r = drain_init(group);
+		r = applier_init(group);
 	if (!r)
-		r = sync_init(group);
+		r = copy_init(group);
 	if (!r)
 		r = session_init(group);
 	if (r) {
@@ -72,8 +72,8 @@ struct engine_group *engine_group_free(struct engine_group *group)
 
 	must(group->state == ENGINE_STOPPED);
 	session_deinit(group);
-	sync_deinit(group);
-	drain_deinit(group);
+	copy_deinit(group);
+	applier_deinit(group);
 	group_dir_deinit(&group->dir);
 	if (group->ring.io)
 		segring_deinit(&group->ring);
@@ -84,7 +84,7 @@ struct engine_group *engine_group_free(struct engine_group *group)
 /* ---- what others ask --------------------------------------------------------------------------
  */
 
-bool group_applies(const struct engine_group *group)
+bool standby_applies(const struct engine_group *group)
 {
 	if (!group->journal_open || group->hold)
 		return false;
@@ -92,20 +92,20 @@ bool group_applies(const struct engine_group *group)
 	       (group->state == ENGINE_STOPPING && group->stop_phase == STOP_DRAIN);
 }
 
-bool group_quiet(const struct engine_group *group)
+bool standby_quiet(const struct engine_group *group)
 {
-	return !group->op_busy && drain_idle(group) && !group->dir.storing &&
+	return !group->op_busy && applier_idle(group) && !group->dir.storing &&
 	       !group->turn_pending && !group->receiving && group->sync.placing < 0 &&
 	       !link_places(group->link) && !link_queued(group->link) &&
 	       !link_queued(group->refuse_link) &&
 	       (!group->journal_open || journal_is_quiet(&group->journal));
 }
 
-void group_close(struct engine_group *group)
+void standby_close(struct engine_group *group)
 {
 	checkpoint_stop(group);
 	receive_forget(group);
-	sync_reset(group);
+	copy_reset(group);
 	if (group->tail_open)
 		tail_deinit(&group->tail);
 	group->tail_open = false;
@@ -156,20 +156,20 @@ void engine_group_start(struct engine_group *group)
 		start(group);
 }
 
-void group_ready(struct engine_group *group)
+void standby_ready(struct engine_group *group)
 {
 	group->state = ENGINE_READY;
 	group->ready_ns = io_now(group->io);
 	group->detail[0] = 0;
 	group->fail_res = 0;
 	checkpoint_start(group);
-	drain_kick(group);
+	applier_kick(group);
 	report_started(group, 0);
 	if (group->promote && !group->promote_over)
 		promote_begin(group);
 }
 
-void group_foreign(struct engine_group *group)
+void standby_foreign(struct engine_group *group)
 {
 	group->state = ENGINE_FOREIGN;
 	group->detail[0] = 0;
@@ -180,13 +180,13 @@ void group_foreign(struct engine_group *group)
 	if (group->promote && !group->promote_over)
 		promote_foreign(group);
 	if (group->stop_wanted)
-		group_stop_start(group);
+		standby_stop_start(group);
 }
 
 /* ---- failure ----------------------------------------------------------------------------------
  */
 
-void group_fail(struct engine_group *group, int res, const char *text)
+void standby_fail(struct engine_group *group, int res, const char *text)
 {
 	char detail[STATUS_TEXT_MAX];
 
@@ -219,24 +219,24 @@ void group_fail(struct engine_group *group, int res, const char *text)
 			"%s; correct that and promote again: nothing that was received is lost",
 			group->detail);
 	report_started(group, res);
-	group_poke(group);
+	standby_poke(group);
 }
 
-void group_journal_failed(void *owner, int res, const char *text)
+void standby_journal_failed(void *owner, int res, const char *text)
 {
-	group_fail(owner, res, text);
+	standby_fail(owner, res, text);
 }
 
 static void fail_step(struct engine_group *group)
 {
 	if (!group->closed) {
-		if (!group_quiet(group))
+		if (!standby_quiet(group))
 			return;
-		group_close(group);
+		standby_close(group);
 		group->closed = true;
 	}
 	if (group->stop_wanted)
-		group_stop_start(group);
+		standby_stop_start(group);
 	else if (io_now(group->io) >= group->retry_at_ns)
 		start(group);
 }
@@ -244,11 +244,11 @@ static void fail_step(struct engine_group *group)
 /* ---- stop -------------------------------------------------------------------------------------
  */
 
-void group_stop_start(struct engine_group *group)
+void standby_stop_start(struct engine_group *group)
 {
 	group->state = ENGINE_STOPPING;
 	group->stop_phase = STOP_CLOSE;
-	group_poke(group);
+	standby_poke(group);
 }
 
 static void report_stopped(struct engine_group *group)
@@ -257,7 +257,7 @@ static void report_stopped(struct engine_group *group)
 	int res = group->fail_res;
 
 	io_timer_stop(group->io, &group->step_timer);
-	group_close(group);
+	standby_close(group);
 	group->state = ENGINE_STOPPED;
 	group->fail_res = 0;
 	if (events->stopped)
@@ -267,7 +267,7 @@ static void report_stopped(struct engine_group *group)
 static bool all_applied(const struct engine_group *group)
 {
 	return group->journal.durable_seq == group->journal.appended_seq &&
-	       group->applied_seq == group->journal.appended_seq && !sync_waiting(group);
+	       group->applied_seq == group->journal.appended_seq && !copy_waiting(group);
 }
 
 /* True when that was the end: the owner may have freed the group. */
@@ -278,7 +278,7 @@ static bool stop_step(struct engine_group *group)
 	if (group->stop_phase == STOP_DRAIN) {
 		if (!all_applied(group) &&
 		    io_now(group->io) - group->stop_since_ns < STOP_DRAIN_NS) {
-			drain_kick(group);
+			applier_kick(group);
 			return false;
 		}
 		group->stop_phase = STOP_FINAL;
@@ -286,11 +286,11 @@ static bool stop_step(struct engine_group *group)
 		return false;
 	}
 	if (group->stop_phase == STOP_FINAL) {
-		if (!drain_idle(group))
+		if (!applier_idle(group))
 			return false;
 		group->stop_phase = STOP_CLOSE;
 	}
-	if (!group_quiet(group) || group->promote_over)
+	if (!standby_quiet(group) || group->promote_over)
 		return false;
 	report_stopped(group);
 	return true;
@@ -319,7 +319,7 @@ void engine_group_stop(struct engine_group *group)
 	}
 	if (group->offer_stream)
 		session_offer(group);
-	group_poke(group);
+	standby_poke(group);
 }
 
 /* ---- steps ------------------------------------------------------------------------------------
@@ -343,12 +343,12 @@ static bool waits(const struct engine_group *group)
 	must_not_reach();
 }
 
-void group_poke(struct engine_group *group)
+void standby_poke(struct engine_group *group)
 {
 	io_timer_start(group->io, &group->step_timer, 0);
 }
 
-void group_step(struct engine_group *group)
+void standby_step(struct engine_group *group)
 {
 	uint64_t now, delay = ENGINE_STEP_NS;
 

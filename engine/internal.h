@@ -3,8 +3,8 @@
  * A standby's group, inside: what the files of engine/ share. One loop thread, no locks.
  *
  *   link -> session.c (dialogue) -> receive.c (segments) -> journal
- *                                -> sync.c (copied extents, in their place between segments)
- *                 acknowledgements <- drain.c (apply, flush, checkpoint, floor) <- journal
+ *                                -> copy.c (copied extents, in their place between segments)
+ *                 acknowledgements <- applier.c (apply, flush, checkpoint, floor) <- journal
  *
  * Sequence numbers, always in this order:  applied <= durable <= received (appended).
  */
@@ -198,20 +198,21 @@ struct engine_group {
 };
 
 /* group.c */
-void group_fail(struct engine_group *group, int res, const char *text);
-void group_journal_failed(void *owner, int res, const char *text);
-void group_step(
+void standby_fail(struct engine_group *group, int res, const char *text);
+void standby_journal_failed(void *owner, int res, const char *text);
+void standby_step(
 	struct engine_group *group); /* something that a waiting state waits for has happened */
-void group_poke(struct engine_group *group);	/* look again soon, and until it is done */
-void group_ready(struct engine_group *group);	/* open.c: everything is open */
-void group_foreign(struct engine_group *group); /* nothing is open; dir.sb says who it belongs to */
+void standby_poke(struct engine_group *group);	/* look again soon, and until it is done */
+void standby_ready(struct engine_group *group); /* open.c: everything is open */
+void standby_foreign(
+	struct engine_group *group); /* nothing is open; dir.sb says who it belongs to */
 /* STARTING was cut short by a stop. */
-void group_stop_start(struct engine_group *group);
+void standby_stop_start(struct engine_group *group);
 /* No operation of the group is in flight, and none starts by itself. */
-bool group_quiet(const struct engine_group *group);
-void group_close(struct engine_group *group); /* only when quiet */
+bool standby_quiet(const struct engine_group *group);
+void standby_close(struct engine_group *group); /* only when quiet */
 /* Whether segments may still be applied in the present state. */
-bool group_applies(const struct engine_group *group);
+bool standby_applies(const struct engine_group *group);
 
 /* open.c */
 void open_start(struct engine_group *group);
@@ -268,30 +269,30 @@ void receive_release(
 	struct engine_group *group);		 /* lets go of memory that is not needed any more */
 void receive_forget(struct engine_group *group); /* lets go of all of it; nothing may use it */
 
-/* sync.c */
-int sync_init(struct engine_group *group);
-void sync_deinit(struct engine_group *group);
-void sync_reset(struct engine_group *group); /* nothing in flight: forgets everything */
-void sync_begin(struct engine_group *group); /* a session that copies has been accepted */
-void sync_session(
+/* copy.c */
+int copy_init(struct engine_group *group);
+void copy_deinit(struct engine_group *group);
+void copy_reset(struct engine_group *group); /* nothing in flight: forgets everything */
+void copy_begin(struct engine_group *group); /* a session that copies has been accepted */
+void copy_session(
 	struct engine_group *group);	    /* a session has been accepted: counting starts anew */
-void sync_drop(struct engine_group *group); /* forgets what is not in the running batch */
-uint8_t *sync_place(struct engine_group *group, const struct frame *frame);
-void sync_place_drop(struct engine_group *group);
-void sync_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body);
-struct sync_item *sync_next(struct engine_group *group); /* first one not in the batch, or NULL */
-int sync_add(struct engine_group *group);		 /* it joins the batch; 0 or APPLY_E_* */
-void sync_applied(struct engine_group *group);		 /* the batch has completed */
-bool sync_end_due(const struct engine_group *group);
-bool sync_waiting(const struct engine_group *group); /* items or a flush are outstanding */
-void sync_status(const struct engine_group *group, struct status_sync *ret_status);
+void copy_drop(struct engine_group *group); /* forgets what is not in the running batch */
+uint8_t *copy_place(struct engine_group *group, const struct frame *frame);
+void copy_place_drop(struct engine_group *group);
+void copy_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body);
+struct sync_item *copy_next(struct engine_group *group); /* first one not in the batch, or NULL */
+int copy_add(struct engine_group *group);		 /* it joins the batch; 0 or APPLY_E_* */
+void copy_applied(struct engine_group *group);		 /* the batch has completed */
+bool copy_end_due(const struct engine_group *group);
+bool copy_waiting(const struct engine_group *group); /* items or a flush are outstanding */
+void copy_status(const struct engine_group *group, struct status_sync *ret_status);
 
-/* drain.c */
-int drain_init(struct engine_group *group);
-void drain_deinit(struct engine_group *group);
-void drain_begin(struct engine_group *group, const struct journal_position *at);
-void drain_kick(struct engine_group *group);
-bool drain_idle(const struct engine_group *group); /* no batch, no cycle */
+/* applier.c */
+int applier_init(struct engine_group *group);
+void applier_deinit(struct engine_group *group);
+void applier_begin(struct engine_group *group, const struct journal_position *at);
+void applier_kick(struct engine_group *group);
+bool applier_idle(const struct engine_group *group); /* no batch, no cycle */
 
 /* checkpoint.c */
 void checkpoint_init(struct engine_group *group);

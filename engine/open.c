@@ -27,12 +27,12 @@ static void begin(struct engine_group *group, io_done_fn done)
 static bool over(struct engine_group *group, int64_t res, const char *text)
 {
 	if (group->stop_wanted) {
-		group_stop_start(group);
+		standby_stop_start(group);
 		return true;
 	}
 	if (!res)
 		return false;
-	group_fail(group, res > 0 ? -EUCLEAN : (int)res, text);
+	standby_fail(group, res > 0 ? -EUCLEAN : (int)res, text);
 	return true;
 }
 
@@ -65,10 +65,10 @@ static void journal_opened(struct io_op *op, int64_t res)
 	group->durable_bytes = journal->head.bytes;
 	group->durable_time_ns = journal->slots[journal->head.slot].last_time_ns;
 	group_dir_get_applied(&group->dir, &at);
-	drain_begin(group, &at);
+	applier_begin(group, &at);
 	journal_set_floor(&group->journal, group->applied_seq);
 	heard_begin(group);
-	group_ready(group);
+	standby_ready(group);
 }
 
 static int open_journal(struct engine_group *group)
@@ -83,7 +83,7 @@ static int open_journal(struct engine_group *group)
 		.dsync = true,
 		.writes_max = ENGINE_JOURNAL_WRITES_MAX,
 		.events = { group, receive_written, receive_durable, checkpoint_space,
-			    group_journal_failed },
+			    standby_journal_failed },
 	};
 	int r;
 
@@ -153,7 +153,7 @@ static void close_foreign(struct engine_group *group)
 	if (group->dir_open)
 		group_dir_close(&group->dir);
 	group->dir_open = false;
-	group_foreign(group);
+	standby_foreign(group);
 }
 
 static void dir_opened(struct io_op *op, int64_t res)
@@ -173,8 +173,8 @@ static void dir_opened(struct io_op *op, int64_t res)
 	if (!r)
 		r = open_journal(group);
 	if (r)
-		group_fail(group, r,
-			   group->detail[0] ? group->detail : "the group cannot be opened");
+		standby_fail(group, r,
+			     group->detail[0] ? group->detail : "the group cannot be opened");
 }
 
 static void dir_peeked(struct io_op *op, int64_t res)
@@ -185,7 +185,7 @@ static void dir_peeked(struct io_op *op, int64_t res)
 	if (over(group, res, dir_text(res)))
 		return;
 	if (group->dir.sb.role != GROUP_STANDBY) {
-		group_foreign(group);
+		standby_foreign(group);
 		return;
 	}
 	begin(group, dir_opened);
@@ -206,7 +206,7 @@ static void foreign_peeked(struct io_op *op, int64_t res)
 	if (group->state == ENGINE_STARTING)
 		open_start(group);
 	if (group->state != ENGINE_FOREIGN) {
-		group_poke(group);
+		standby_poke(group);
 		return;
 	}
 	if (res) {

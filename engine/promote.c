@@ -126,9 +126,9 @@ static void promoted(struct engine_group *group)
 	promote->text[0] = 0;
 	log_info("promoted", "group=%s epoch=%" PRIu64 " seq=%" PRIu64 " lost_writes=%" PRIu64,
 		 group->conf->name, promote->epoch, promote->seq, promote->lost.writes);
-	group_close(group);
+	standby_close(group);
 	finish(group, 0);
-	group_foreign(group);
+	standby_foreign(group);
 }
 
 static void store_done(struct io_op *op, int64_t res)
@@ -137,12 +137,12 @@ static void store_done(struct io_op *op, int64_t res)
 
 	group->op_busy = false;
 	if (res < 0)
-		group_fail(
+		standby_fail(
 			group, (int)res,
 			"the superblock cannot be written, so it is not known whether the promote "
 			"took effect");
 	else
-		group_poke(group);
+		standby_poke(group);
 }
 
 static void add_epoch(struct superblock *sb, uint64_t last_seq)
@@ -168,7 +168,7 @@ static void flush_done(struct io_op *op, int64_t res)
 	if (res < 0 || group->state != ENGINE_PROMOTING) {
 		group->op_busy = false;
 		if (res < 0)
-			group_fail(group, (int)res, "a volume failed to flush");
+			standby_fail(group, (int)res, "a volume failed to flush");
 		return;
 	}
 	group_dir_set_applied(&group->dir, &group->applied_at);
@@ -191,17 +191,17 @@ void promote_step(struct engine_group *group)
 	if (group->op_busy)
 		return;
 	if (group->dir.sb.role == GROUP_PRIMARY) { /* stored */
-		if (group_quiet(group))
+		if (standby_quiet(group))
 			promoted(group);
 		return;
 	}
 	if (journal->durable_seq < journal->appended_seq ||
 	    group->applied_seq < journal->appended_seq) {
-		drain_kick(group);
+		applier_kick(group);
 		return;
 	}
 	group->hold = true;
-	if (!drain_idle(group))
+	if (!applier_idle(group))
 		return;
 	group->op_busy = true;
 	group->state_op.done = flush_done;
@@ -224,8 +224,8 @@ void promote_begin(struct engine_group *group)
 	log_info("promote begins", "group=%s received_seq=%" PRIu64 " applied_seq=%" PRIu64,
 		 group->conf->name, journal->appended_seq, group->applied_seq);
 	session_end(group, "this standby is being promoted");
-	drain_kick(group);
-	group_poke(group);
+	applier_kick(group);
+	standby_poke(group);
 }
 
 void engine_group_promote(struct engine_group *group, struct engine_promote *promote)

@@ -79,10 +79,10 @@ void receive_durable(void *owner, uint64_t seq)
 	if (segment)
 		note_durable(group, segment);
 	session_ack(group);
-	drain_kick(group);
+	applier_kick(group);
 	receive_release(group);
 	if (group->state == ENGINE_PROMOTING || group->session.state == SESSION_CHECKING)
-		group_poke(group);
+		standby_poke(group);
 }
 
 /* ---- placing ----------------------------------------------------------------------------------
@@ -117,9 +117,9 @@ void receive_drop(struct engine_group *group)
 	if (group->receiving)
 		segring_trim(&group->ring, group->receiving, 0);
 	group->receiving = NULL;
-	sync_place_drop(group);
+	copy_place_drop(group);
 	if (group->session.state == SESSION_CHECKING)
-		group_poke(group);
+		standby_poke(group);
 }
 
 /* ---- judging ----------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ static void session_over(struct engine_group *group, const char *why)
 		receive_drop(group);
 	if (group->state == ENGINE_READY) {
 		snprintf(group->detail, sizeof(group->detail), "%.250s", why);
-		drain_kick(group);
+		applier_kick(group);
 	}
 }
 
@@ -185,7 +185,7 @@ static void accept_offer(struct engine_group *group, struct io_stream *stream)
 	session->hello = group->offer;
 	session->sync_open = false;
 	session_step(group);
-	group_poke(group);
+	standby_poke(group);
 }
 
 void session_offer(struct engine_group *group)
@@ -333,10 +333,10 @@ static void begun(struct engine_group *group)
 		session_ack(group);
 		session_room(group);
 	}
-	drain_kick(group);
+	applier_kick(group);
 	if (group->again)
 		checkpoint_run(group, group->again_store);
-	group_poke(group);
+	standby_poke(group);
 }
 
 static void journal_reset_done(struct io_op *op, int64_t res)
@@ -345,10 +345,10 @@ static void journal_reset_done(struct io_op *op, int64_t res)
 
 	group->op_busy = false;
 	if (res < 0) {
-		group_fail(group, (int)res, "the journal cannot be emptied for a new copy");
+		standby_fail(group, (int)res, "the journal cannot be emptied for a new copy");
 		return;
 	}
-	drain_begin(group, &group->journal.head);
+	applier_begin(group, &group->journal.head);
 	group->durable_bytes = group->journal.head.bytes;
 	group->durable_time_ns = 0;
 	begun(group);
@@ -361,7 +361,7 @@ static void start_durable(struct io_op *op, int64_t res)
 	if (res < 0 || group->state == ENGINE_FAILED) {
 		group->op_busy = false;
 		if (res < 0)
-			group_fail(group, (int)res, "the superblock cannot be written");
+			standby_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
 	if (!group->begin.reset) {
@@ -386,7 +386,7 @@ static void start_step(struct engine_group *group)
 {
 	struct session *session = &group->session;
 
-	if (group->op_busy || !drain_idle(group))
+	if (group->op_busy || !applier_idle(group))
 		return;
 	group->begin = (struct session_begin){
 		.session = session->number,
@@ -427,12 +427,12 @@ static void on_start(struct engine_group *group, const uint8_t *body, uint32_t l
 	session->state = SESSION_STARTING;
 	session->sync_open = start->sync;
 	group->hold = true;
-	sync_session(group);
+	copy_session(group);
 	if (start->reset)
-		sync_drop(group);
+		copy_drop(group);
 	if (start->sync)
-		sync_begin(group);
-	group_poke(group);
+		copy_begin(group);
+	standby_poke(group);
 }
 
 /* ---- frames -----------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 	case FRAME_SYNC_ZERO:
 	case FRAME_SYNC_END:
 		if (takes_bulk(group)) {
-			sync_frame(group, frame, body);
+			copy_frame(group, frame, body);
 			return 0;
 		}
 		break;
@@ -525,7 +525,7 @@ static uint8_t *on_place(void *owner, const struct frame *frame)
 		return NULL;
 	if (group->session.state == SESSION_STREAMING)
 		place = frame->type == FRAME_SEGMENT ? receive_place(group, frame)
-						     : sync_place(group, frame);
+						     : copy_place(group, frame);
 	if (!place && session_connected(group))
 		group->place_wanted = true;
 	return place;

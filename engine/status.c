@@ -80,7 +80,7 @@ static void fill_source(struct engine_group *group, struct status_group *s)
 	s->heard_ns_ago = heard_ago_ns(group);
 	if (s->heard_ns_ago != UINT64_MAX)
 		s->heard_time_ns = sub_floor_u64(io_wall(group->io), s->heard_ns_ago);
-	sync_status(group, &s->sync);
+	copy_status(group, &s->sync);
 }
 
 void engine_group_status(struct engine_group *group, struct status_group *ret_status)

@@ -293,7 +293,9 @@ static void submit_flushes(struct journal *journal)
 		internal->flush_next_seq = journal->flush_wanted_seq > journal->durable_seq
 						   ? journal->flush_wanted_seq
 						   : 0;
-	if (internal->flush_next_seq == 0 || journal->written_seq < internal->flush_next_seq)
+	/* Blocked: the floor cannot rise over what is not durable, so do not wait for more. */
+	if (!(journal->blocked && journal->writes_in_flight == 0) &&
+	    (internal->flush_next_seq == 0 || journal->written_seq < internal->flush_next_seq))
 		return;
 	list_for_each (link, &journal->flight) {
 		struct segment *segment = segment_of(link);

@@ -512,3 +512,92 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 	*ret = promoting->promote;
 	return promoting->promote.res;
 }
+
+void pair_sample(struct pair *pair)
+{
+	static struct status_group status;
+
+	if (!pair->sites[0].agent)
+		return;
+	agent_group_status(pair->sites[0].agent, &status);
+	if (status.peer_count && status.peers[0].durable_seq > pair->promised)
+		pair->promised = status.peers[0].durable_seq;
+}
+
+static bool in_sync(void *context)
+{
+	return pair_in_sync(context);
+}
+
+void pair_converge(struct pair *pair)
+{
+	static struct status_group a, e;
+	struct site *primary = pair->primary;
+	struct site *standby = &pair->sites[primary == &pair->sites[0]];
+
+	if (sim_run_until(pair->world, in_sync, pair, 90 * SIM_SECOND))
+		return;
+	memset(&a, 0, sizeof(a));
+	memset(&e, 0, sizeof(e));
+	if (primary->agent)
+		agent_group_status(primary->agent, &a);
+	if (standby->engine)
+		engine_group_status(standby->engine, &e);
+	sim_fail(pair->world,
+		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s "
+		 "(%s) "
+		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle "
+		 "%d",
+		 a.state, a.detail, (unsigned long long)a.head_seq,
+		 (unsigned long long)a.durable_seq, (unsigned long long)a.applied_seq,
+		 a.peers[0].state, a.peers[0].error, (unsigned long long)a.peers[0].durable_seq,
+		 e.state, e.detail, (unsigned long long)e.durable_seq,
+		 (unsigned long long)e.applied_seq, e.syncing, work_idle(pair));
+}
+
+/* As an operator would: again until it is done, with --force when it must be. */
+void pair_fail_over(struct pair *pair)
+{
+	struct site *beta = &pair->sites[1];
+	struct sim_world *world = pair->world;
+	struct engine_promote result = { 0 };
+	int r = -EAGAIN;
+
+	for (unsigned i = 0; i < 4 && r == -EAGAIN; i++) {
+		if (!beta->engine || !sim_node_is_up(beta->engine_node)) {
+			site_lost_engine(beta);
+			if (!sim_node_is_up(beta->engine_node))
+				sim_node_restart(beta->engine_node);
+			site_start_engine(beta);
+			sim_run_for(world, SIM_SECOND);
+		}
+		r = pair_promote(pair, beta, i >= 2, &result);
+		if (r == -EAGAIN)
+			sim_run_for(world, 3 * SIM_SECOND);
+	}
+	if (r && r != -EALREADY)
+		sim_fail(world, "promote: %d %s", r, result.text);
+	pair_sample(pair);
+	if (result.seq < pair->promised)
+		sim_fail(world, "promoted at seq %llu, but %llu was acknowledged as durable",
+			 (unsigned long long)result.seq, (unsigned long long)pair->promised);
+	if (result.seq > pair->model.head)
+		sim_fail(world, "promoted at seq %llu, but only %llu were written",
+			 (unsigned long long)result.seq, (unsigned long long)pair->model.head);
+	sim_check(world, result.epoch == pair->epoch + 1);
+	pair->epoch = result.epoch;
+	pair->model.head = pair->model.acked = pair->model.durable = result.seq;
+	pair->promised = 0;
+	pair->promotes++;
+	pair->incarnation++;
+	pair->power_lost = false;
+	pair->primary = beta;
+	/* As the daemon does: the engine opens the group again, to answer by role and epoch. */
+	engine_group_free(beta->engine);
+	beta->engine = NULL;
+	sim_node_crash(beta->engine_node, SIM_KILL);
+	sim_node_restart(beta->engine_node);
+	site_start_engine(beta);
+	site_start_agent(beta);
+	sim_check(world, sim_run_until(world, serving, pair, START_LIMIT));
+}

@@ -100,6 +100,7 @@ struct pair {
 	uint64_t epoch;
 	uint64_t requests_done, reads_checked, crashes, promotes, fenced;
 	unsigned pace_us;
+	void *script;	 /* of pair_enum.c */
 	bool failing_ok; /* disk errors are being injected: a group may fail and is started again */
 };
 
@@ -122,6 +123,13 @@ void pair_check_volumes(struct pair *pair, struct site *site, uint64_t seq, cons
 /* Promotes site 1 - primary's counterpart; returns the result, drives the world. */
 int pair_promote(struct pair *pair, struct site *site, bool force, struct engine_promote *ret);
 
+/* Notes what the standby has promised to hold durably so far. */
+void pair_sample(struct pair *pair);
+/* Drives the world until both are equal and at rest; fails with the whole state when that never comes. */
+void pair_converge(struct pair *pair);
+/* Promotes site 1 and lets its agent take over; checks the position. Drives the world. */
+void pair_fail_over(struct pair *pair);
+
 /* pair_work.c */
 void work_start(struct pair *pair);
 void work_stop(struct pair *pair); /* no new requests */
@@ -134,5 +142,9 @@ struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, u
 struct request *work_flush(struct pair *pair);
 struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, unsigned count);
 void work_forget(struct pair *pair); /* the agent died: outstanding requests have no answer */
+
+
+/* What holdfast-sim runs of it. */
+extern const struct sim_scenario pair_scenario, pair_scripts;
 
 #endif

@@ -70,7 +70,8 @@ void model_compare(const struct model *model, uint64_t seq, unsigned volume, uns
 			continue;
 		memcpy(&have, bytes + (size_t)i * SIM_SECTOR_BYTES, sizeof(have));
 		sim_fail(model->world,
-			 "%s: volume %u sector %u is not the state at seq %llu: write %llu expected, "
+			 "%s: volume %u sector %u is not the state at seq %llu: write %llu "
+			 "expected, "
 			 "write %llu there",
 			 what, volume, sector + i, (unsigned long long)seq, (unsigned long long)id,
 			 (unsigned long long)have);
@@ -86,8 +87,8 @@ void model_recovered(struct model *model, uint64_t head, bool power, const char 
 			 (unsigned long long)head, (unsigned long long)least,
 			 power ? "promised durable" : "acknowledged");
 	if (head > model->head)
-		sim_fail(model->world, "%s: recovered to seq %llu, but only %llu were written", what,
-			 (unsigned long long)head, (unsigned long long)model->head);
+		sim_fail(model->world, "%s: recovered to seq %llu, but only %llu were written",
+			 what, (unsigned long long)head, (unsigned long long)model->head);
 	model->head = head;
 	if (model->acked > head)
 		model->acked = head;

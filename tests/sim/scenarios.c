@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scenarios that holdfast-sim knows: one line for each. */
 #include "tests/sim/selftest.h"
+#include "tests/sim/pair.h"
 #include "tests/sim/sim.h"
 
 const struct sim_scenario *const sim_scenarios[] = {
 	&scenario_selftest,
+	&pair_scenario,
+	&pair_scripts,
 	NULL,
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/group/dirty.h"
 
+#include "core/base/crc32c.h"
+#include "core/base/endian.h"
 #include "core/base/err.h"
 #include "core/base/prng.h"
 #include "core/base/units.h"
@@ -270,6 +272,36 @@ static void body_damage(struct sim_world *world, void *context)
 	map = dirty_free(map);
 }
 
+/* A page whose checksum is right and whose content cannot be; and a damaged page of a map that is
+ * all dirty anyway. */
+static void body_odd_pages(struct sim_world *world, void *context)
+{
+	struct waiting_world *w = context;
+	static uint8_t page[PAGE_BYTES], again[PAGE_BYTES];
+	uint8_t salt[4];
+
+	set_up(w);
+	sim_check(world, run_op(w, dirty_create) == 0);
+	sim_file_peek(w->node, FILE_PATH, HEADER_BYTES - 4, salt, sizeof(salt));
+	sim_file_peek(w->node, FILE_PATH, HEADER_BYTES + 3 * PAGE_BYTES, page, PAGE_BYTES);
+	/* Bit 1 of a volume of one chunk. */
+	page[8] = 2;
+	le32_put(page, crc32c(le32_load(salt), page + 4, PAGE_BYTES - 4));
+	sim_file_poke(w->node, FILE_PATH, HEADER_BYTES + 3 * PAGE_BYTES, page, PAGE_BYTES);
+	renew(w);
+	sim_check(world, run_op(w, dirty_load) == 0 && dirty_bytes(map) == SMALL_BYTES);
+	page[8] = 1;
+	le32_put(page, crc32c(le32_load(salt), page + 4, PAGE_BYTES - 4));
+	sim_file_poke(w->node, FILE_PATH, HEADER_BYTES + 3 * PAGE_BYTES, page, PAGE_BYTES);
+	sim_file_flip(w->node, FILE_PATH, (HEADER_BYTES + 3 * PAGE_BYTES + 100) * 8);
+	sim_check(world, run_op(w, dirty_load) == 0 && dirty_bytes(map) == SMALL_BYTES);
+	/* Nothing changed in memory, yet the page is mended. */
+	sim_check(world, run_op(w, dirty_save) == 0);
+	sim_file_peek(w->node, FILE_PATH, HEADER_BYTES + 3 * PAGE_BYTES, again, PAGE_BYTES);
+	sim_check(world, memcmp(page, again, PAGE_BYTES) == 0);
+	map = dirty_free(map);
+}
+
 static void body_damaged_header(struct sim_world *world, void *context)
 {
 	struct waiting_world *w = context;
@@ -355,6 +387,7 @@ UNIT(test_file)
 {
 	run(body_file);
 	run(body_damage);
+	run(body_odd_pages);
 	run(body_damaged_header);
 	run(body_errors);
 }

@@ -176,6 +176,7 @@ static void body_refuses(struct sim_world *world, void *context)
 static void body_exists(struct sim_world *world, void *context)
 {
 	struct waiting_world *w = context;
+	static const uint8_t zeroes[SUPERBLOCK_SLOT_BYTES];
 	struct uuid uuid;
 
 	waiting_make_volumes(w->node);
@@ -191,6 +192,12 @@ static void body_exists(struct sim_world *world, void *context)
 	refuses(w, -EEXIST, "exists already");
 	sim_file_flip(w->node, SB_PATH, 80000 + SUPERBLOCK_SLOT_BYTES * 8);
 	refuses(w, -EEXIST, "no valid superblock");
+	/* Unless one slot was never written. */
+	sim_file_poke(w->node, SB_PATH, SUPERBLOCK_SLOT_BYTES, zeroes, SUPERBLOCK_SLOT_BYTES);
+	sim_check(world, run_init(w) == 0);
+	sim_file_flip(w->node, SB_PATH, 80000 + SUPERBLOCK_SLOT_BYTES * 8);
+	sim_file_poke(w->node, SB_PATH, 0, zeroes, SUPERBLOCK_SLOT_BYTES);
+	sim_check(world, run_init(w) == 0 && !uuid_equal(&sb.group, &uuid));
 	sim_check(world,
 		  sim_file_size(w->node, GROUP_PATH "/journal/00000000") == WAITING_FILE_BYTES);
 }
@@ -313,7 +320,7 @@ UNIT(test_crash_at_every_event)
 	unsigned seed;
 
 	for (event = 0; given != UINT64_MAX; event++) {
-		for (seed = 1; seed <= 6; seed++) {
+		for (seed = 1; seed <= 30; seed++) {
 			given = event;
 			waiting_calm(seed, body_crash, &w, &given);
 		}

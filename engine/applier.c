@@ -20,9 +20,9 @@ static void gather(struct engine_group *group);
 
 static void apply_failed(struct engine_group *group, int res)
 {
-	group_fail(group, res,
-		   "a volume refused a write; nothing that was received is lost, it is in the "
-		   "journal: repair the device");
+	standby_fail(group, res,
+		     "a volume refused a write; nothing that was received is lost, it is in the "
+		     "journal: repair the device");
 }
 
 static void release_batch(struct engine_group *group)
@@ -53,7 +53,7 @@ static void batch_done(struct io_op *op, int64_t res)
 	}
 	group->applied_at = group->batch_at;
 	group->applied_seq = group->applied_at.seq - 1;
-	sync_applied(group);
+	copy_applied(group);
 	receive_release(group);
 	session_room(group);
 	session_ack(group);
@@ -61,9 +61,9 @@ static void batch_done(struct io_op *op, int64_t res)
 		checkpoint_run(group, true);
 	else if (group->again)
 		checkpoint_run(group, group->again_store);
-	drain_kick(group);
+	applier_kick(group);
 	if (group->state != ENGINE_READY || group->hold)
-		group_poke(group);
+		standby_poke(group);
 }
 
 static void run(struct engine_group *group)
@@ -119,9 +119,9 @@ static void read_back(struct io_op *op, int64_t res)
 
 	if (res < 0) {
 		give_up(group);
-		group_fail(group, (int)res,
-			   group->journal.error[0] ? group->journal.error
-						   : "the journal cannot be read back");
+		standby_fail(group, (int)res,
+			     group->journal.error[0] ? group->journal.error
+						     : "the journal cannot be read back");
 		return;
 	}
 	gather(group);
@@ -155,7 +155,7 @@ static enum gather_step next_segment(struct engine_group *group)
 	r = add_segment(group);
 	if (r < 0) {
 		give_up(group);
-		group_fail(group, r, "the journal holds what cannot be applied to these volumes");
+		standby_fail(group, r, "the journal holds what cannot be applied to these volumes");
 		return GATHER_WAIT;
 	}
 	return r ? GATHER_RUN : GATHER_ON;
@@ -163,12 +163,12 @@ static enum gather_step next_segment(struct engine_group *group)
 
 static enum gather_step next_step(struct engine_group *group)
 {
-	struct sync_item *item = sync_next(group);
+	struct sync_item *item = copy_next(group);
 
-	if (!group_applies(group))
+	if (!standby_applies(group))
 		return GATHER_RUN;
 	if (item && item->after_seq < group->batch_at.seq)
-		return sync_add(group) ? GATHER_RUN : GATHER_ON;
+		return copy_add(group) ? GATHER_RUN : GATHER_ON;
 	return next_segment(group);
 }
 
@@ -183,28 +183,28 @@ static void gather(struct engine_group *group)
 		run(group);
 }
 
-void drain_kick(struct engine_group *group)
+void applier_kick(struct engine_group *group)
 {
-	if (group->draining || !group_applies(group))
+	if (group->draining || !standby_applies(group))
 		return;
 	group->draining = true;
 	group->batch_at = group->applied_at;
 	gather(group);
 }
 
-bool drain_idle(const struct engine_group *group)
+bool applier_idle(const struct engine_group *group)
 {
 	return !group->draining && group->cycle == CYCLE_IDLE;
 }
 
-void drain_begin(struct engine_group *group, const struct journal_position *at)
+void applier_begin(struct engine_group *group, const struct journal_position *at)
 {
 	group->applied_at = group->checkpoint_at = *at;
 	group->applied_seq = at->seq - 1;
 	tail_seek(&group->tail, at->seq);
 }
 
-int drain_init(struct engine_group *group)
+int applier_init(struct engine_group *group)
 {
 	group->arena = io_alloc(group->io, ENGINE_ARENA_BYTES, 4096);
 	if (!group->arena)
@@ -212,7 +212,7 @@ int drain_init(struct engine_group *group)
 	return apply_init(&group->apply, group->io, &group->volumes, ENGINE_APPLY_RECORDS);
 }
 
-void drain_deinit(struct engine_group *group)
+void applier_deinit(struct engine_group *group)
 {
 	if (group->arena)
 		io_free(group->io, group->arena);

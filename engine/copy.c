@@ -41,7 +41,7 @@ static void free_buffer(struct sync_state *sync, const struct sync_item *item)
 /* ---- sessions ---------------------------------------------------------------------------------
  */
 
-void sync_session(struct engine_group *group)
+void copy_session(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
@@ -54,7 +54,7 @@ void sync_session(struct engine_group *group)
 	sync->left_bytes = 0;
 }
 
-void sync_begin(struct engine_group *group)
+void copy_begin(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
@@ -69,7 +69,7 @@ void sync_begin(struct engine_group *group)
 	sync->started_ns = io_now(group->io);
 }
 
-void sync_drop(struct engine_group *group)
+void copy_drop(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
@@ -77,26 +77,26 @@ void sync_drop(struct engine_group *group)
 		free_buffer(sync, item_at(sync, --sync->count));
 }
 
-void sync_reset(struct engine_group *group)
+void copy_reset(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
 	sync->added = 0;
-	sync_drop(group);
+	copy_drop(group);
 	sync->end_reached = false;
 	sync->unflushed = 0;
-	sync_session(group);
+	copy_session(group);
 }
 
-bool sync_waiting(const struct engine_group *group)
+bool copy_waiting(const struct engine_group *group)
 {
-	return group->sync.count || group->sync.unflushed || sync_end_due(group);
+	return group->sync.count || group->sync.unflushed || copy_end_due(group);
 }
 
 /* ---- arrival ----------------------------------------------------------------------------------
  */
 
-uint8_t *sync_place(struct engine_group *group, const struct frame *frame)
+uint8_t *copy_place(struct engine_group *group, const struct frame *frame)
 {
 	struct sync_state *sync = &group->sync;
 
@@ -111,7 +111,7 @@ uint8_t *sync_place(struct engine_group *group, const struct frame *frame)
 	return NULL;
 }
 
-void sync_place_drop(struct engine_group *group)
+void copy_place_drop(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
@@ -163,7 +163,7 @@ static struct sync_item item_of(struct engine_group *group, const struct frame *
 	return item;
 }
 
-void sync_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body)
+void copy_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body)
 {
 	struct sync_state *sync = &group->sync;
 	struct sync_item item = item_of(group, frame);
@@ -188,23 +188,23 @@ void sync_frame(struct engine_group *group, const struct frame *frame, const uin
 		if (item.kind == SYNC_END)
 			group->session.sync_open = false;
 		*item_at(sync, sync->count++) = item;
-		drain_kick(group);
+		applier_kick(group);
 		return;
 	}
-	sync_place_drop(group);
+	copy_place_drop(group);
 }
 
 /* ---- apply ------------------------------------------------------------------------------------
  */
 
-struct sync_item *sync_next(struct engine_group *group)
+struct sync_item *copy_next(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
 	return sync->added < sync->count ? item_at(sync, sync->added) : NULL;
 }
 
-int sync_add(struct engine_group *group)
+int copy_add(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 	const struct sync_item *item = item_at(sync, sync->added);
@@ -218,7 +218,7 @@ int sync_add(struct engine_group *group)
 	return r;
 }
 
-bool sync_end_due(const struct engine_group *group)
+bool copy_end_due(const struct engine_group *group)
 {
 	return group->sync.end_reached && group->applied_seq >= group->sync.end_seq;
 }
@@ -243,13 +243,13 @@ static void pop_applied(struct engine_group *group)
 	sync->added--;
 }
 
-void sync_applied(struct engine_group *group)
+void copy_applied(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
 	while (sync->added)
 		pop_applied(group);
-	if (sync->unflushed >= FLUSH_ITEMS || sync_end_due(group))
+	if (sync->unflushed >= FLUSH_ITEMS || copy_end_due(group))
 		checkpoint_run(group, false);
 	else if (sync->unflushed && !group->sync_timer.deadline_ns)
 		io_timer_start(group->io, &group->sync_timer, FLUSH_DELAY_NS);
@@ -258,7 +258,7 @@ void sync_applied(struct engine_group *group)
 /* ---- life -------------------------------------------------------------------------------------
  */
 
-void sync_status(const struct engine_group *group, struct status_sync *s)
+void copy_status(const struct engine_group *group, struct status_sync *s)
 {
 	const struct sync_state *sync = &group->sync;
 	uint64_t took_ms = (io_now(group->io) - sync->started_ns) / 1000000;
@@ -276,7 +276,7 @@ void sync_status(const struct engine_group *group, struct status_sync *s)
 			(s->total_bytes - s->done_bytes) * 1000 / s->rate_bytes_per_s * 1000000;
 }
 
-int sync_init(struct engine_group *group)
+int copy_init(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
@@ -293,7 +293,7 @@ int sync_init(struct engine_group *group)
 	return 0;
 }
 
-void sync_deinit(struct engine_group *group)
+void copy_deinit(struct engine_group *group)
 {
 	struct sync_state *sync = &group->sync;
 
