@@ -68,7 +68,7 @@ static void batch_done(struct io_op *op, int64_t res)
 
 static void run(struct engine_group *group)
 {
-	if (group->batch_at.seq == group->applied_at.seq && !group->sync.added) {
+	if (group->batch_at.seq == group->applied_at.seq && !group->copy.added) {
 		group->draining = false;
 		return;
 	}
@@ -163,7 +163,7 @@ static enum gather_step next_segment(struct engine_group *group)
 
 static enum gather_step next_step(struct engine_group *group)
 {
-	struct sync_item *item = copy_next(group);
+	struct copy_item *item = copy_next(group);
 
 	if (!standby_applies(group))
 		return GATHER_RUN;

@@ -27,14 +27,14 @@ static void cycle_over(struct engine_group *group)
 
 static void count_frames(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
 	if (group->cycle_session == group->session.number)
-		sync->durable_frames =
-			max_u64(sync->durable_frames,
-				group->cycle_frames + (group->cycle_end && sync->end_counted));
+		copy->durable_frames =
+			max_u64(copy->durable_frames,
+				group->cycle_frames + (group->cycle_end && copy->end_counted));
 	if (group->cycle_end)
-		sync->end_reached = false;
+		copy->end_reached = false;
 }
 
 static void stored(struct io_op *op, int64_t res)
@@ -132,9 +132,9 @@ void checkpoint_run(struct engine_group *group, bool store)
 	group->cycle_store = store;
 	group->cycle_end = copy_end_due(group);
 	group->cycle_at = group->applied_at;
-	group->cycle_frames = group->sync.applied_frames;
+	group->cycle_frames = group->copy.applied_frames;
 	group->cycle_session = group->session.number;
-	group->sync.unflushed = 0;
+	group->copy.unflushed = 0;
 	group->cycle_op.done = flushed;
 	volumes_flush(&group->volumes, &group->cycle_op);
 }

@@ -27,15 +27,15 @@
 #define FLUSH_ITEMS	 8u
 #define SYNC_ALIGN_BYTES 512u
 
-static struct sync_item *item_at(struct sync_state *sync, unsigned index)
+static struct copy_item *item_at(struct copy_state *copy, unsigned index)
 {
-	return &sync->items[(sync->first + index) % ENGINE_SYNC_ITEMS];
+	return &copy->items[(copy->first + index) % ENGINE_SYNC_ITEMS];
 }
 
-static void free_buffer(struct sync_state *sync, const struct sync_item *item)
+static void free_buffer(struct copy_state *copy, const struct copy_item *item)
 {
-	if (item->kind == SYNC_DATA)
-		sync->used[item->buffer] = false;
+	if (item->kind == COPY_DATA)
+		copy->used[item->buffer] = false;
 }
 
 /* ---- sessions ---------------------------------------------------------------------------------
@@ -43,54 +43,54 @@ static void free_buffer(struct sync_state *sync, const struct sync_item *item)
 
 void copy_session(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
 	/* What an earlier session left is still applied in its place, but nobody counts it any
 	 * more. */
-	for (unsigned i = 0; i < sync->count; i++)
-		item_at(sync, i)->counted = false;
-	sync->end_counted = false;
-	sync->applied_frames = sync->durable_frames = sync->acked_frames = 0;
-	sync->left_bytes = 0;
+	for (unsigned i = 0; i < copy->count; i++)
+		item_at(copy, i)->counted = false;
+	copy->end_counted = false;
+	copy->applied_frames = copy->durable_frames = copy->acked_frames = 0;
+	copy->left_bytes = 0;
 }
 
 void copy_begin(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
 	/* The end of an earlier copy is none of this one. */
-	for (unsigned i = 0; i < sync->count; i++) {
-		if (item_at(sync, i)->kind == SYNC_END)
-			item_at(sync, i)->kind = SYNC_VOID;
+	for (unsigned i = 0; i < copy->count; i++) {
+		if (item_at(copy, i)->kind == COPY_END)
+			item_at(copy, i)->kind = COPY_VOID;
 	}
-	sync->end_reached = false;
-	sync->total_bytes = sync->left_bytes = group->session.start.sync_bytes;
-	sync->done_bytes = 0;
-	sync->started_ns = io_now(group->io);
+	copy->end_reached = false;
+	copy->total_bytes = copy->left_bytes = group->session.start.sync_bytes;
+	copy->done_bytes = 0;
+	copy->started_ns = io_now(group->io);
 }
 
 void copy_drop(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	while (sync->count > sync->added)
-		free_buffer(sync, item_at(sync, --sync->count));
+	while (copy->count > copy->added)
+		free_buffer(copy, item_at(copy, --copy->count));
 }
 
 void copy_reset(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	sync->added = 0;
+	copy->added = 0;
 	copy_drop(group);
-	sync->end_reached = false;
-	sync->unflushed = 0;
+	copy->end_reached = false;
+	copy->unflushed = 0;
 	copy_session(group);
 }
 
 bool copy_waiting(const struct engine_group *group)
 {
-	return group->sync.count || group->sync.unflushed || copy_end_due(group);
+	return group->copy.count || group->copy.unflushed || copy_end_due(group);
 }
 
 /* ---- arrival ----------------------------------------------------------------------------------
@@ -98,29 +98,29 @@ bool copy_waiting(const struct engine_group *group)
 
 uint8_t *copy_place(struct engine_group *group, const struct frame *frame)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	must(sync->placing < 0);
+	must(copy->placing < 0);
 	for (unsigned i = 0; i < ENGINE_SYNC_BUFFERS; i++) {
-		if (sync->used[i])
+		if (copy->used[i])
 			continue;
-		sync->used[i] = true;
-		sync->placing = (int)i;
-		return frame->flags & FRAME_LZ4 ? sync->packed : sync->buffers[i];
+		copy->used[i] = true;
+		copy->placing = (int)i;
+		return frame->flags & FRAME_LZ4 ? copy->packed : copy->buffers[i];
 	}
 	return NULL;
 }
 
 void copy_place_drop(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	if (sync->placing >= 0)
-		sync->used[sync->placing] = false;
-	sync->placing = -1;
+	if (copy->placing >= 0)
+		copy->used[copy->placing] = false;
+	copy->placing = -1;
 }
 
-static bool range_fits(struct engine_group *group, const struct sync_item *item)
+static bool range_fits(struct engine_group *group, const struct copy_item *item)
 {
 	const struct volume *volume = volumes_by_id(&group->volumes, item->volume);
 
@@ -130,33 +130,33 @@ static bool range_fits(struct engine_group *group, const struct sync_item *item)
 
 /* Takes the body out of its place. False: it is not what the header says. */
 static bool take_body(struct engine_group *group, const struct frame *frame, const uint8_t *body,
-		      struct sync_item *item)
+		      struct copy_item *item)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	must(sync->placing >= 0);
-	item->buffer = (uint8_t)sync->placing;
+	must(copy->placing >= 0);
+	item->buffer = (uint8_t)copy->placing;
 	if ((frame->flags & FRAME_LZ4) &&
-	    !payload_unpack(body, frame->body_bytes, sync->buffers[sync->placing],
+	    !payload_unpack(body, frame->body_bytes, copy->buffers[copy->placing],
 			    (uint32_t)item->len))
 		return false;
-	sync->placing = -1; /* the item's now */
+	copy->placing = -1; /* the item's now */
 	return true;
 }
 
-static struct sync_item item_of(struct engine_group *group, const struct frame *frame)
+static struct copy_item item_of(struct engine_group *group, const struct frame *frame)
 {
-	struct sync_item item = {
+	struct copy_item item = {
 		.after_seq = session_received_seq(group),
 		.stamp = frame->seq,
 		.counted = true,
 	};
 
 	if (frame->type == FRAME_SYNC_END) {
-		item.kind = SYNC_END;
+		item.kind = COPY_END;
 		return item;
 	}
-	item.kind = frame->type == FRAME_SYNC_DATA ? SYNC_DATA : SYNC_ZERO;
+	item.kind = frame->type == FRAME_SYNC_DATA ? COPY_DATA : COPY_ZERO;
 	item.volume = frame_range_volume(frame);
 	item.off = frame->arg1;
 	item.len = frame_range_bytes(frame);
@@ -165,29 +165,29 @@ static struct sync_item item_of(struct engine_group *group, const struct frame *
 
 void copy_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body)
 {
-	struct sync_state *sync = &group->sync;
-	struct sync_item item = item_of(group, frame);
+	struct copy_state *copy = &group->copy;
+	struct copy_item item = item_of(group, frame);
 
 	group->received_bytes += frame->body_bytes;
 	if (!group->session.sync_open) {
 		session_error(group, "the primary copies without having said so in START");
-	} else if (sync->count == ENGINE_SYNC_ITEMS) {
+	} else if (copy->count == ENGINE_SYNC_ITEMS) {
 		session_error(group,
 			      "the primary sent more than %u copied extents that were not "
 			      "acknowledged",
 			      ENGINE_SYNC_ITEMS);
-	} else if (item.kind != SYNC_END && !range_fits(group, &item)) {
+	} else if (item.kind != COPY_END && !range_fits(group, &item)) {
 		session_error(group,
 			      "a copied extent (volume %u, offset %" PRIu64 ", length %" PRIu64
 			      ") lies outside the volumes here",
 			      item.volume, item.off, item.len);
-	} else if (item.kind == SYNC_DATA && !take_body(group, frame, body, &item)) {
+	} else if (item.kind == COPY_DATA && !take_body(group, frame, body, &item)) {
 		group->rejected_corrupt++;
 		session_error(group, "a copied extent came damaged; send it again");
 	} else {
-		if (item.kind == SYNC_END)
+		if (item.kind == COPY_END)
 			group->session.sync_open = false;
-		*item_at(sync, sync->count++) = item;
+		*item_at(copy, copy->count++) = item;
 		applier_kick(group);
 		return;
 	}
@@ -197,61 +197,61 @@ void copy_frame(struct engine_group *group, const struct frame *frame, const uin
 /* ---- apply ------------------------------------------------------------------------------------
  */
 
-struct sync_item *copy_next(struct engine_group *group)
+struct copy_item *copy_next(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	return sync->added < sync->count ? item_at(sync, sync->added) : NULL;
+	return copy->added < copy->count ? item_at(copy, copy->added) : NULL;
 }
 
 int copy_add(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
-	const struct sync_item *item = item_at(sync, sync->added);
+	struct copy_state *copy = &group->copy;
+	const struct copy_item *item = item_at(copy, copy->added);
 	int r = 0;
 
-	if (item->kind == SYNC_DATA || item->kind == SYNC_ZERO)
+	if (item->kind == COPY_DATA || item->kind == COPY_ZERO)
 		r = apply_add_range(&group->apply, item->volume, item->off, item->len,
-				    item->kind == SYNC_DATA ? sync->buffers[item->buffer] : NULL);
+				    item->kind == COPY_DATA ? copy->buffers[item->buffer] : NULL);
 	if (!r)
-		sync->added++;
+		copy->added++;
 	return r;
 }
 
 bool copy_end_due(const struct engine_group *group)
 {
-	return group->sync.end_reached && group->applied_seq >= group->sync.end_seq;
+	return group->copy.end_reached && group->applied_seq >= group->copy.end_seq;
 }
 
 static void pop_applied(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
-	const struct sync_item *item = item_at(sync, 0);
+	struct copy_state *copy = &group->copy;
+	const struct copy_item *item = item_at(copy, 0);
 
-	free_buffer(sync, item);
-	if (item->kind == SYNC_END) {
-		sync->end_reached = true;
-		sync->end_seq = item->stamp;
-		sync->end_counted = item->counted;
-	} else if (item->kind != SYNC_VOID) {
-		sync->applied_frames += item->counted;
-		sync->done_bytes += item->counted ? item->len : 0;
-		sync->unflushed++;
+	free_buffer(copy, item);
+	if (item->kind == COPY_END) {
+		copy->end_reached = true;
+		copy->end_seq = item->stamp;
+		copy->end_counted = item->counted;
+	} else if (item->kind != COPY_VOID) {
+		copy->applied_frames += item->counted;
+		copy->done_bytes += item->counted ? item->len : 0;
+		copy->unflushed++;
 	}
-	sync->first = (sync->first + 1) % ENGINE_SYNC_ITEMS;
-	sync->count--;
-	sync->added--;
+	copy->first = (copy->first + 1) % ENGINE_SYNC_ITEMS;
+	copy->count--;
+	copy->added--;
 }
 
 void copy_applied(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	while (sync->added)
+	while (copy->added)
 		pop_applied(group);
-	if (sync->unflushed >= FLUSH_ITEMS || copy_end_due(group))
+	if (copy->unflushed >= FLUSH_ITEMS || copy_end_due(group))
 		checkpoint_run(group, false);
-	else if (sync->unflushed && !group->sync_timer.deadline_ns)
+	else if (copy->unflushed && !group->sync_timer.deadline_ns)
 		io_timer_start(group->io, &group->sync_timer, FLUSH_DELAY_NS);
 }
 
@@ -260,17 +260,17 @@ void copy_applied(struct engine_group *group)
 
 void copy_status(const struct engine_group *group, struct status_sync *s)
 {
-	const struct sync_state *sync = &group->sync;
-	uint64_t took_ms = (io_now(group->io) - sync->started_ns) / 1000000;
+	const struct copy_state *copy = &group->copy;
+	uint64_t took_ms = (io_now(group->io) - copy->started_ns) / 1000000;
 
 	s->active = session_connected(group) && group->session.start.sync &&
 		    (group->dir.sb.flags & SUPERBLOCK_SYNCING);
 	if (!s->active)
 		return;
-	s->total_bytes = sync->total_bytes;
-	s->done_bytes = min_u64(sync->done_bytes, sync->total_bytes);
+	s->total_bytes = copy->total_bytes;
+	s->done_bytes = min_u64(copy->done_bytes, copy->total_bytes);
 	if (took_ms)
-		s->rate_bytes_per_s = sync->done_bytes * 1000 / took_ms;
+		s->rate_bytes_per_s = copy->done_bytes * 1000 / took_ms;
 	if (s->rate_bytes_per_s)
 		s->left_ns =
 			(s->total_bytes - s->done_bytes) * 1000 / s->rate_bytes_per_s * 1000000;
@@ -278,16 +278,16 @@ void copy_status(const struct engine_group *group, struct status_sync *s)
 
 int copy_init(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	sync->placing = -1;
-	sync->items = io_alloc(group->io, ENGINE_SYNC_ITEMS * sizeof(*sync->items), 64);
-	sync->packed = io_alloc(group->io, FRAME_SYNC_MAX_BYTES, 4096);
-	if (!sync->items || !sync->packed)
+	copy->placing = -1;
+	copy->items = io_alloc(group->io, ENGINE_SYNC_ITEMS * sizeof(*copy->items), 64);
+	copy->packed = io_alloc(group->io, FRAME_SYNC_MAX_BYTES, 4096);
+	if (!copy->items || !copy->packed)
 		return -ENOMEM;
 	for (unsigned i = 0; i < ENGINE_SYNC_BUFFERS; i++) {
-		sync->buffers[i] = io_alloc(group->io, FRAME_SYNC_MAX_BYTES, 4096);
-		if (!sync->buffers[i])
+		copy->buffers[i] = io_alloc(group->io, FRAME_SYNC_MAX_BYTES, 4096);
+		if (!copy->buffers[i])
 			return -ENOMEM;
 	}
 	return 0;
@@ -295,13 +295,13 @@ int copy_init(struct engine_group *group)
 
 void copy_deinit(struct engine_group *group)
 {
-	struct sync_state *sync = &group->sync;
+	struct copy_state *copy = &group->copy;
 
-	if (sync->items)
-		io_free(group->io, sync->items);
-	if (sync->packed)
-		io_free(group->io, sync->packed);
+	if (copy->items)
+		io_free(group->io, copy->items);
+	if (copy->packed)
+		io_free(group->io, copy->packed);
 	for (unsigned i = 0; i < ENGINE_SYNC_BUFFERS; i++)
-		if (sync->buffers[i])
-			io_free(group->io, sync->buffers[i]);
+		if (copy->buffers[i])
+			io_free(group->io, copy->buffers[i]);
 }

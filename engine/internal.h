@@ -59,14 +59,14 @@ struct session {
 	uint64_t readable_ns; /* when we last were willing to read */
 };
 
-enum sync_kind {
-	SYNC_DATA,
-	SYNC_ZERO,
-	SYNC_END,
-	SYNC_VOID
+enum copy_kind {
+	COPY_DATA,
+	COPY_ZERO,
+	COPY_END,
+	COPY_VOID
 };
 
-struct sync_item {
+struct copy_item {
 	uint64_t after_seq; /* goes behind the segment with this last seq, before the next one */
 	uint64_t off, len, stamp;
 	uint16_t volume;
@@ -75,8 +75,8 @@ struct sync_item {
 	bool counted;	/* belongs to the present session, so SYNC_ACK counts it */
 };
 
-struct sync_state {
-	struct sync_item *items; /* circular, in order of arrival */
+struct copy_state {
+	struct copy_item *items; /* circular, in order of arrival */
 	unsigned first, count;
 	unsigned added; /* of the first ones: in the running batch */
 	uint8_t *buffers[ENGINE_SYNC_BUFFERS];
@@ -163,7 +163,7 @@ struct engine_group {
 	struct list held;	   /* of segment: received, kept in memory for apply; seq order */
 	uint64_t durable_bytes, durable_time_ns;
 
-	struct sync_state sync;
+	struct copy_state copy;
 
 	/* drain */
 	bool hold;     /* no new batch, no new cycle: START changes what they rely on */
@@ -280,7 +280,7 @@ void copy_drop(struct engine_group *group); /* forgets what is not in the runnin
 uint8_t *copy_place(struct engine_group *group, const struct frame *frame);
 void copy_place_drop(struct engine_group *group);
 void copy_frame(struct engine_group *group, const struct frame *frame, const uint8_t *body);
-struct sync_item *copy_next(struct engine_group *group); /* first one not in the batch, or NULL */
+struct copy_item *copy_next(struct engine_group *group); /* first one not in the batch, or NULL */
 int copy_add(struct engine_group *group);		 /* it joins the batch; 0 or APPLY_E_* */
 void copy_applied(struct engine_group *group);		 /* the batch has completed */
 bool copy_end_due(const struct engine_group *group);

@@ -288,7 +288,7 @@ static void check_step(struct engine_group *group)
 	struct refusal refusal;
 	struct io_stream *stream;
 
-	if (group->op_busy || group->hold || group->receiving || group->sync.placing >= 0 ||
+	if (group->op_busy || group->hold || group->receiving || group->copy.placing >= 0 ||
 	    journal->durable_seq < journal->appended_seq || !journal_is_quiet(journal))
 		return;
 	/* Once more: what was on its way to the disk counts now. */
@@ -447,7 +447,7 @@ static void on_heartbeat(struct engine_group *group, const uint8_t *body, uint32
 		return;
 	}
 	heard_beat(group, &beat);
-	group->sync.left_bytes = beat.sync_left_bytes;
+	group->copy.left_bytes = beat.sync_left_bytes;
 	session_ack(group);
 }
 
@@ -558,7 +558,7 @@ static void turn_over(struct io_op *op, int64_t res)
 			     .arg2 = group->journal.appended_seq };
 	struct frame sync = { .type = FRAME_SYNC_ACK,
 			      .epoch = group->dir.sb.epoch,
-			      .seq = group->sync.durable_frames };
+			      .seq = group->copy.durable_frames };
 
 	(void)res;
 	group->turn_pending = false;
@@ -567,9 +567,9 @@ static void turn_over(struct io_op *op, int64_t res)
 	/* Without room, on_writable() comes back. */
 	if (link_send(group->link, &ack, NULL))
 		return;
-	if (group->sync.durable_frames > group->sync.acked_frames &&
+	if (group->copy.durable_frames > group->copy.acked_frames &&
 	    !link_send(group->link, &sync, NULL))
-		group->sync.acked_frames = group->sync.durable_frames;
+		group->copy.acked_frames = group->copy.durable_frames;
 }
 
 void session_ack(struct engine_group *group)
