@@ -87,7 +87,7 @@ static int open_journal(struct engine_group *group)
 	};
 	int r;
 
-	if (sb->slots < 2 || sb->slot_bytes < SEGMENT_TOTAL_MAX_BYTES) {
+	if (sb->slots < 2 || sb->slot_bytes < 2 * SEGMENT_HEAD_MAX_BYTES) {
 		snprintf(group->detail, sizeof(group->detail),
 			 "the journal is too small for a standby: %u files of %llu bytes",
 			 (unsigned)sb->slots, (unsigned long long)sb->slot_bytes);
