@@ -100,7 +100,7 @@ static int fields_check(const struct frame *frame)
 
 int frame_decode(const uint8_t *bytes, size_t len, struct frame *ret_frame)
 {
-	static const uint8_t zeroes[sizeof((struct frame_le){0}.reserved)];
+	static const uint8_t zeroes[sizeof((struct frame_le){ 0 }.reserved)];
 	struct frame_le le;
 
 	if (len < sizeof(le))

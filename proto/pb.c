@@ -50,7 +50,7 @@ static void arena_give(void *unused, void *pointer)
 	(void)pointer;
 }
 
-static ProtobufCAllocator arena_allocator = {.alloc = arena_take, .free = arena_give};
+static ProtobufCAllocator arena_allocator = { .alloc = arena_take, .free = arena_give };
 
 /* For packing: what our own limits allow always fits. */
 static void *arena_array(size_t count, size_t size_bytes)

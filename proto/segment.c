@@ -91,7 +91,7 @@ static bool header_fields_valid(const struct segment_header *header)
 
 int segment_header_decode(const uint8_t *bytes, size_t len, struct segment_header *ret_header)
 {
-	static const uint8_t zeroes[sizeof((struct segment_header_le){0}.reserved)];
+	static const uint8_t zeroes[sizeof((struct segment_header_le){ 0 }.reserved)];
 	struct segment_header_le le;
 
 	if (len < sizeof(le))
@@ -194,7 +194,7 @@ static bool record_valid(const struct record *record, const struct segment_heade
 int record_decode(const uint8_t bytes[RECORD_BYTES], const struct segment_header *header,
 		  struct record *ret_record)
 {
-	static const uint8_t zeroes[sizeof((struct record_le){0}.reserved)];
+	static const uint8_t zeroes[sizeof((struct record_le){ 0 }.reserved)];
 	struct record_le le;
 
 	memcpy(&le, bytes, sizeof(le));

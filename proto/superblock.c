@@ -330,8 +330,8 @@ int superblock_decode(const uint8_t *slot, struct superblock *ret_sb)
 
 int superblock_choose(const uint8_t *file, struct superblock *ret_sb, unsigned *ret_slot)
 {
-	const uint8_t *slots[2] = {file, file + SUPERBLOCK_SLOT_BYTES};
-	uint64_t generations[2] = {0, 0};
+	const uint8_t *slots[2] = { file, file + SUPERBLOCK_SLOT_BYTES };
+	uint64_t generations[2] = { 0, 0 };
 	int results[2];
 	unsigned i, chosen;
 
