@@ -2,7 +2,6 @@
 #include "core/conf/status_json.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -233,7 +232,7 @@ static void get_field(const json_t *json, const struct field *field, char *base)
 		if (json_is_null(value))
 			number = UINT64_MAX;
 		else if (json_number_value(value) > 0 && json_number_value(value) < 1e9)
-			number = (uint64_t)llround(json_number_value(value) * 1e9);
+			number = (uint64_t)(json_number_value(value) * 1e9 + 0.5);
 		break;
 	case TIME:
 		if (json_is_string(value) && timefmt_parse(json_string_value(value), &number) != 0)

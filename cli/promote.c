@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * holdfast promote and holdfast mark: the verbs that act on a running group.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "core/base/macros.h"
+#include "core/base/units.h"
+
+#define PROMOTE_SECONDS	    600u
+#define PROMOTE_SECONDS_MAX 86400u
+#define MARK_TIMEOUT_MS	    30000u
+
+static uint64_t number_of(const json_t *json, const char *key)
+{
+	json_int_t value = json_integer_value(json_object_get(json, key));
+
+	return value > 0 ? (uint64_t)value : 0;
+}
+
+/* A duration of the document for people. */
+static const char *duration_of(const json_t *json, const char *key, char text[UNITS_TEXT_BYTES])
+{
+	const json_t *value = json_object_get(json, key);
+
+	if (!json_is_number(value))
+		return "unknown";
+	return units_format_duration((uint64_t)(json_number_value(value) * 1e9 + 0.5), text);
+}
+
+static const char *text_of(const json_t *json, const char *key)
+{
+	const char *text = json_string_value(json_object_get(json, key));
+
+	return text ? text : "";
+}
+
+static void show_volumes(const json_t *json)
+{
+	const json_t *volumes = json_object_get(json, "nbd"), *volume;
+	size_t i;
+
+	json_array_foreach(volumes, i, volume) printf(
+		"  volume         %s: %s\n", text_of(volume, "volume"), text_of(volume, "uri"));
+}
+
+static void show_promoted(const json_t *json)
+{
+	const json_t *lost = json_object_get(json, "lost");
+	char text[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES];
+	uint64_t epoch = number_of(json, "epoch");
+
+	if (strcmp(text_of(json, "result"), "already") == 0) {
+		printf("group %s is primary here already, under epoch %" PRIu64 ", and is served\n",
+		       text_of(json, "group"), epoch);
+		show_volumes(json);
+		return;
+	}
+	printf("group %s is primary here under epoch %" PRIu64 ", after %s\n",
+	       text_of(json, "group"), epoch, duration_of(json, "total_seconds", text));
+	printf("  recovered to   seq %" PRIu64 "%s%s\n", number_of(json, "seq"),
+	       text_of(json, "position_time")[0] ? ", written " : "",
+	       text_of(json, "position_time"));
+	if (number_of(lost, "writes") == 0)
+		printf("  known lost     nothing\n");
+	else
+		printf("  known lost     %" PRIu64 " writes, %s, %s\n", number_of(lost, "writes"),
+		       units_format_size(number_of(lost, "bytes"), size),
+		       duration_of(lost, "seconds", text));
+	printf("  last heard     %s before\n", duration_of(json, "heard_seconds_ago", text));
+	show_volumes(json);
+}
+
+/* What the operator is about to give up, as far as the standby knows. */
+static bool confirm(const struct cli *cli, const char *group, bool force)
+{
+	struct control_reply reply = { .json = NULL };
+	char path[300], error[512], question[640], text[UNITS_TEXT_BYTES];
+	const json_t *standby, *lag;
+	bool yes;
+
+	(void)snprintf(path, sizeof(path), "/v1/groups/%s", group);
+	if (cli_call(cli, "engine", "GET", path, NULL, 5000, &reply, error, sizeof(error)) != 0 ||
+	    reply.status != 200) {
+		/* The promotion itself will say what is wrong. */
+		control_reply_free(&reply);
+		return true;
+	}
+	standby = json_object_get(reply.json, "standby");
+	lag = json_object_get(standby, "lag");
+	(void)snprintf(question, sizeof(question),
+		       "%s is %s here, epoch %" PRIu64 ", %" PRIu64 " writes (%s) behind %s, %s. "
+		       "Make this node its primary%s?",
+		       group, text_of(reply.json, "role"), number_of(reply.json, "epoch"),
+		       number_of(lag, "writes"), duration_of(lag, "seconds", text),
+		       text_of(standby, "source")[0] ? text_of(standby, "source") : "its primary",
+		       json_is_true(json_object_get(standby, "connected"))
+			       ? "which is alive and connected"
+			       : "which is not connected",
+		       force ? ", whatever the other side does" : "");
+	yes = cli_confirm(cli, question);
+	control_reply_free(&reply);
+	return yes;
+}
+
+static int promote(struct cli *cli, const char *group, const json_t *body, unsigned timeout_ms)
+{
+	struct control_reply reply = { .json = NULL };
+	char path[300], error[512];
+	int res;
+
+	(void)snprintf(path, sizeof(path), "/v1/groups/%s/promote", group);
+	res = cli_call(cli, "engine", "POST", path, body, timeout_ms, &reply, error, sizeof(error));
+	if (res < 0)
+		return cli_fail_call(cli, res, error);
+	if (reply.status != 200) {
+		const json_t *done = json_object_get(reply.json, "promote");
+
+		/* Promoted but not served: what is known matters all the more. */
+		if (done && !cli->json)
+			show_promoted(done);
+		return cli_fail_reply(cli, &reply);
+	}
+	if (cli->json)
+		return cli_print_json(reply.json);
+	show_promoted(reply.json);
+	control_reply_free(&reply);
+	return EXIT_OK;
+}
+
+int cli_promote(struct cli *cli, int argc, char **argv)
+{
+	bool force = false;
+	const char *expect = NULL, *timeout = NULL;
+	const struct cli_option options[] = {
+		{ "force", 0, CLI_FLAG, &force, NULL },
+		{ "expect-epoch", 0, CLI_TEXT, NULL, &expect },
+		{ "timeout", 0, CLI_TEXT, NULL, &timeout },
+	};
+	uint64_t epoch = 0, seconds = PROMOTE_SECONDS;
+	int first, code;
+	json_t *body;
+
+	if (cli_parse(cli, argc, argv, options, array_len(options), 1, 1, &first, &code) ==
+	    CLI_STOP)
+		return code;
+	if (expect && (units_parse_u64(expect, &epoch) != 0 || epoch > INT64_MAX))
+		return cli_fail(cli, EXIT_USAGE, "usage", "write the epoch that status shows",
+				"promote: '%s' is no epoch", expect);
+	if (timeout && (units_parse_u64(timeout, &seconds) != 0 || seconds < 1 ||
+			seconds > PROMOTE_SECONDS_MAX))
+		return cli_fail(cli, EXIT_USAGE, "usage", "write whole seconds",
+				"promote: '%s' is no timeout", timeout);
+	if (!cli_group(cli, argv[first], &code))
+		return code;
+	if (!confirm(cli, argv[first], force))
+		return cli_fail(cli, EXIT_REFUSED, "declined", "", "nothing was done");
+	body = json_pack("{s:b}", "force", (int)force);
+	if (expect)
+		json_object_set_new(body, "expect_epoch", json_integer((json_int_t)epoch));
+	code = promote(cli, argv[first], body, (unsigned)(seconds * 1000));
+	json_decref(body);
+	return code;
+}
+
+int cli_mark(struct cli *cli, int argc, char **argv)
+{
+	struct control_reply reply = { .json = NULL };
+	char path[300], error[512];
+	int first, code, res;
+	json_t *body;
+
+	if (cli_parse(cli, argc, argv, NULL, 0, 2, 2, &first, &code) == CLI_STOP)
+		return code;
+	if (!cli_group(cli, argv[first], &code))
+		return code;
+	body = json_pack("{s:s}", "name", argv[first + 1]);
+	if (!body || strlen(argv[first + 1]) == 0 || strlen(argv[first + 1]) > 255) {
+		json_decref(body);
+		return cli_fail(cli, EXIT_USAGE, "bad-name", "use 1 to 255 bytes of UTF-8",
+				"mark: that is no name");
+	}
+	(void)snprintf(path, sizeof(path), "/v1/groups/%s/mark", argv[first]);
+	res = cli_call(cli, "agent", "POST", path, body, MARK_TIMEOUT_MS, &reply, error,
+		       sizeof(error));
+	json_decref(body);
+	if (res < 0)
+		return cli_fail_call(cli, res, error);
+	if (reply.status != 200)
+		return cli_fail_reply(cli, &reply);
+	if (cli->json)
+		return cli_print_json(reply.json);
+	printf("mark '%s' is at seq %" PRIu64 " of group %s\n", argv[first + 1],
+	       number_of(reply.json, "seq"), argv[first]);
+	control_reply_free(&reply);
+	return EXIT_OK;
+}
