@@ -46,6 +46,8 @@ struct nbd_observation {
 	int64_t res;	     /* 0 or a negative errno */
 };
 
+/* Hooks are called in the middle of things: of the calls below only nbd_conn_adopt() (from
+ * handover) and the ones that just look are allowed inside. */
 struct nbd_hooks {
 	/* The export of that name, or NULL. The name is what the client sent: not NUL-terminated,
 	 * at most 255 bytes; length 0 asks for the default. On a lobby only name, description and
