@@ -4,7 +4,7 @@
  *
  * Invariant R1 (linearizable reads): a read is answered with volume content overlaid by the write set as it is
  * when the volume read completes; segments applied after it was submitted stay in the write set until then
- * (drain_retire, write set invariant W1).
+ * (agent_drain_retire, write set invariant W1).
  * Invariant R2: a FLUSH completes after everything acknowledged before it, on any connection, is durable.
  * Requests that find no room wait in order of arrival; nothing is ever refused for lack of room.
  */
@@ -61,7 +61,7 @@ void read_begin(struct agent_group *group, struct read_ticket *ticket)
 void read_end(struct agent_group *group, struct read_ticket *ticket)
 {
 	list_remove(&ticket->link);
-	drain_retire(group);
+	agent_drain_retire(group);
 }
 
 static void op_free(struct agent_group *group, struct capture_op *op)
@@ -76,7 +76,7 @@ static void read_done(struct io_op *io_op, int64_t res)
 	struct agent_group *group = op->group;
 	struct export_request *request = op->request;
 
-	if (group_is_out(group)) /* invariant G2: what it saw may no longer be the truth */
+	if (agent_is_out(group)) /* invariant G2: what it saw may no longer be the truth */
 		res = -EIO;
 	if (res >= 0)
 		writeset_overlay(&group->writeset, op->export->volume->id.id, request->offset_bytes,
@@ -277,7 +277,7 @@ static void stall(struct agent_group *group, struct export_request *request)
 		group->stalled_since_ns = io_now(group->io);
 	}
 	list_push_back(&group->stalled, &request->link);
-	drain_kick(group, true);
+	agent_drain_kick(group, true);
 }
 
 void capture_retry(struct agent_group *group)
@@ -291,7 +291,7 @@ void capture_retry(struct agent_group *group)
 		list_push_front(&group->stalled, &request->link);
 		/* A half-full segment must not keep the room that it waits for. */
 		commit_schedule(group);
-		drain_kick(group, true);
+		agent_drain_kick(group, true);
 		return;
 	}
 	if (group->stalled_since_ns)

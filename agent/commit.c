@@ -136,7 +136,7 @@ static void end_of_turn(struct io_op *op, int64_t res)
 
 	(void)res;
 	group->turn_pending = false;
-	if (group_is_out(group))
+	if (agent_is_out(group))
 		return;
 	if (journal_busy(&group->journal) < JOURNAL_WRITES_MAX)
 		commit_seal(group);
@@ -168,7 +168,7 @@ static void flush_due(struct io_timer *timer)
 {
 	struct agent_group *group = container_of(timer, struct agent_group, flush_timer);
 
-	if (!group_is_out(group))
+	if (!agent_is_out(group))
 		commit_flush(group, group->journal.written_seq);
 }
 
@@ -187,7 +187,7 @@ void commit_written(void *owner, uint64_t seq)
 {
 	struct agent_group *group = owner;
 
-	if (group_is_out(group))
+	if (agent_is_out(group))
 		return;
 	finish_up_to(group, &group->wait_written, seq);
 	if (seq > group->journal.durable_seq && !group->flush_timer.deadline_ns) {
@@ -201,7 +201,7 @@ void commit_durable(void *owner, uint64_t seq)
 {
 	struct agent_group *group = owner;
 
-	if (group_is_out(group))
+	if (agent_is_out(group))
 		return;
 	finish_up_to(group, &group->wait_durable, seq);
 	if (group->mark_op && group->mark_seq <= seq) {
@@ -212,9 +212,9 @@ void commit_durable(void *owner, uint64_t seq)
 	}
 	for (unsigned i = 0; i < group->ship_count; i++)
 		ship_kick(group->ships[i]);
-	drain_kick(group, false);
+	agent_drain_kick(group, false);
 	commit_schedule(group);
-	group_step_stop(group);
+	agent_step_stop(group);
 }
 
 void commit_stop(struct agent_group *group)

@@ -31,7 +31,7 @@ static bool batch_ready(const struct agent_group *group)
 	return segment && segment_last_seq(&segment->header) <= group->journal.durable_seq;
 }
 
-void drain_retire(struct agent_group *group)
+void agent_drain_retire(struct agent_group *group)
 {
 	uint64_t oldest = capture_oldest_read_tick(group);
 	struct segment *segment;
@@ -53,7 +53,7 @@ static void batch_done(struct io_op *op, int64_t res)
 	struct segment *segment;
 
 	if (res < 0) {
-		group_fail(group, (int)res,
+		agent_fail(group, (int)res,
 			   "a volume refused a write; the journal holds everything, repair the "
 			   "device and start the agent again");
 		return;
@@ -72,12 +72,12 @@ static void batch_done(struct io_op *op, int64_t res)
 		segment->owner_tick = ++group->tick;
 		list_push_back(&group->applied, &segment->owner_link);
 	}
-	drain_retire(group);
+	agent_drain_retire(group);
 	if (batch_ready(group))
-		drain_kick(group, false);
+		agent_drain_kick(group, false);
 	if (group->checkpoint_again)
-		drain_checkpoint(group);
-	group_step_stop(group);
+		agent_drain_checkpoint(group);
+	agent_step_stop(group);
 }
 
 static void start_batch(struct agent_group *group)
@@ -103,12 +103,12 @@ static void start_batch(struct agent_group *group)
 
 static void apply_due(struct io_timer *timer)
 {
-	drain_kick(container_of(timer, struct agent_group, apply_timer), true);
+	agent_drain_kick(container_of(timer, struct agent_group, apply_timer), true);
 }
 
-void drain_kick(struct agent_group *group, bool now)
+void agent_drain_kick(struct agent_group *group, bool now)
 {
-	if (group_is_out(group) || group->state == AGENT_STOPPED)
+	if (agent_is_out(group) || group->state == AGENT_STOPPED)
 		return;
 	group->apply_now |= now || group->state == AGENT_STOPPING ||
 			    group->unapplied_bytes > group->ring.size_bytes / 4;
@@ -131,16 +131,16 @@ static void checkpoint_stored(struct io_op *op, int64_t res)
 
 	group->checkpoint_state = CHECKPOINT_IDLE;
 	if (res < 0) {
-		group_fail(group, (int)res, "the superblock cannot be written");
+		agent_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
 	group->checkpoints++;
-	drain_floor(group);
+	agent_drain_floor(group);
 	if (group->conf->journal_retention_ns && now_ns > group->conf->journal_retention_ns)
 		journal_expire(&group->journal, now_ns - group->conf->journal_retention_ns);
 	if (group->checkpoint_again)
-		drain_checkpoint(group);
-	group_step_stop(group);
+		agent_drain_checkpoint(group);
+	agent_step_stop(group);
 }
 
 static void checkpoint_flushed(struct io_op *op, int64_t res)
@@ -149,7 +149,7 @@ static void checkpoint_flushed(struct io_op *op, int64_t res)
 
 	if (res < 0) {
 		group->checkpoint_state = CHECKPOINT_IDLE;
-		group_fail(group, (int)res,
+		agent_fail(group, (int)res,
 			   "a volume failed to flush; what was written since the last checkpoint is "
 			   "replayed from the journal at the next start");
 		return;
@@ -161,9 +161,9 @@ static void checkpoint_flushed(struct io_op *op, int64_t res)
 	group_dir_store(&group->dir, &group->checkpoint_store, &group->checkpoint_op);
 }
 
-void drain_checkpoint(struct agent_group *group)
+void agent_drain_checkpoint(struct agent_group *group)
 {
-	if (group_is_out(group))
+	if (agent_is_out(group))
 		return;
 	if (group->checkpoint_state != CHECKPOINT_IDLE) {
 		group->checkpoint_again = true;
@@ -182,13 +182,13 @@ static void checkpoint_due(struct io_timer *timer)
 {
 	struct agent_group *group = container_of(timer, struct agent_group, checkpoint_timer);
 
-	drain_checkpoint(group);
+	agent_drain_checkpoint(group);
 	if (group->journal.blocked || journal_free_slots(&group->journal) < 2)
-		drain_space(group, group->journal.blocked);
+		agent_drain_space(group, group->journal.blocked);
 	io_timer_start(group->io, &group->checkpoint_timer, group->conf->checkpoint_interval_ns);
 }
 
-bool drain_idle(const struct agent_group *group)
+bool agent_drain_idle(const struct agent_group *group)
 {
 	return !group->apply.running && list_empty(&group->unapplied) &&
 	       group->checkpoint_state == CHECKPOINT_IDLE &&
@@ -209,7 +209,7 @@ static uint64_t floor_of(const struct agent_group *group)
 	return floor;
 }
 
-void drain_floor(struct agent_group *group)
+void agent_drain_floor(struct agent_group *group)
 {
 	if (group->journal_open && !group->journal.failed)
 		journal_set_floor(&group->journal,
@@ -222,30 +222,30 @@ static void released(struct io_op *op, int64_t res)
 
 	group->releasing = false;
 	if (res < 0 && res != -EALREADY) {
-		group_fail(group, (int)res, "a standby's dirty map cannot be written");
+		agent_fail(group, (int)res, "a standby's dirty map cannot be written");
 		return;
 	}
-	drain_floor(group);
-	group_step_stop(group);
+	agent_drain_floor(group);
+	agent_step_stop(group);
 	if (res == -EALREADY)
 		return; /* another release is under way; checkpoint_due() looks again */
 	if (group->journal.blocked || journal_free_slots(&group->journal) < 2)
-		drain_space(group, group->journal.blocked);
+		agent_drain_space(group, group->journal.blocked);
 }
 
-void drain_space(void *owner, bool blocked)
+void agent_drain_space(void *owner, bool blocked)
 {
 	struct agent_group *group = owner;
 	uint64_t seq = journal_next_release_seq(&group->journal);
 
 	(void)blocked;
-	if (group_is_out(group) || !seq)
+	if (agent_is_out(group) || !seq)
 		return;
 	if (group->dir.sb.applied_seq < seq || group->checkpoint_state != CHECKPOINT_IDLE) {
-		drain_kick(group, true);
-		drain_checkpoint(group);
+		agent_drain_kick(group, true);
+		agent_drain_checkpoint(group);
 		if (group->dir.sb.applied_seq < seq)
-			return; /* comes back through drain_floor when more was applied */
+			return; /* comes back through agent_drain_floor when more was applied */
 	}
 	for (unsigned i = 0; i < group->ship_count && !group->releasing; i++) {
 		if (ship_floor(group->ships[i]) >= seq)
@@ -256,7 +256,7 @@ void drain_space(void *owner, bool blocked)
 	}
 }
 
-int drain_init(struct agent_group *group)
+int agent_drain_init(struct agent_group *group)
 {
 	list_init(&group->unapplied);
 	list_init(&group->applying);
@@ -265,7 +265,7 @@ int drain_init(struct agent_group *group)
 	return apply_init(&group->apply, group->io, &group->volumes, APPLY_BATCH_RECORDS);
 }
 
-void drain_deinit(struct agent_group *group)
+void agent_drain_deinit(struct agent_group *group)
 {
 	apply_deinit(&group->apply);
 }

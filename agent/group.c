@@ -33,7 +33,7 @@ int agent_group_new(const struct agent_options *options, struct agent_group **re
 	group->state = AGENT_STOPPED;
 	r = capture_init(group);
 	if (!r)
-		r = drain_init(group);
+		r = agent_drain_init(group);
 	if (!r)
 		r = segring_init(&group->ring, group->io, group->conf->memory_bytes);
 	if (!r)
@@ -81,7 +81,7 @@ struct agent_group *agent_group_free(struct agent_group *group)
 	writeset_deinit(&group->writeset);
 	if (group->ring.io)
 		segring_deinit(&group->ring);
-	drain_deinit(group);
+	agent_drain_deinit(group);
 	capture_deinit(group);
 	io_free(io, group);
 	return NULL;
@@ -120,7 +120,7 @@ static void settle_due(struct io_timer *timer)
 	serve(container_of(timer, struct agent_group, settle_timer));
 }
 
-void group_settled(struct agent_group *group)
+void agent_settled(struct agent_group *group)
 {
 	must(group->unsettled);
 	if (--group->unsettled == 0)
@@ -163,7 +163,7 @@ void recover_done(struct agent_group *group, int res)
 	group->writer = io_random(group->io);
 	capture_exports(group);
 	group->state = AGENT_SETTLING;
-	drain_floor(group);
+	agent_drain_floor(group);
 	group->unsettled = group->ship_count;
 	group->settle_timer.fire = settle_due;
 	io_timer_start(group->io, &group->settle_timer,
@@ -196,7 +196,7 @@ static void leave_service(struct agent_group *group, enum agent_state state, int
 		events->failed(events->owner, group, res);
 }
 
-void group_fail(struct agent_group *group, int res, const char *text)
+void agent_fail(struct agent_group *group, int res, const char *text)
 {
 	if (group->state == AGENT_FAILED || group->state == AGENT_FENCED)
 		return;
@@ -204,9 +204,9 @@ void group_fail(struct agent_group *group, int res, const char *text)
 	leave_service(group, AGENT_FAILED, res);
 }
 
-void group_journal_failed(void *owner, int res, const char *text)
+void agent_journal_failed(void *owner, int res, const char *text)
 {
-	group_fail(owner, res, text);
+	agent_fail(owner, res, text);
 }
 
 static void fence_stored(struct io_op *op, int64_t res)
@@ -218,7 +218,7 @@ static void fence_stored(struct io_op *op, int64_t res)
 	(void)res;
 }
 
-void group_fenced(struct agent_group *group, uint64_t epoch, const char *node)
+void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
 {
 	struct superblock *sb = &group->dir.sb;
 
@@ -264,11 +264,11 @@ static void clean_stored(struct io_op *op, int64_t res)
 	struct agent_group *group = container_of(op, struct agent_group, state_op);
 
 	if (res < 0)
-		group_fail(group, (int)res, "the superblock cannot be written");
+		agent_fail(group, (int)res, "the superblock cannot be written");
 	group->clean_stored = true;
 }
 
-void group_step_stop(struct agent_group *group)
+void agent_step_stop(struct agent_group *group)
 {
 	struct journal *journal = &group->journal;
 
@@ -278,9 +278,9 @@ void group_step_stop(struct agent_group *group)
 	if (journal->durable_seq < group->head_seq) {
 		journal_flush(journal, group->head_seq);
 	} else if (group->applied_seq < group->head_seq) {
-		drain_kick(group, true);
-	} else if (!drain_idle(group)) {
-		drain_checkpoint(group);
+		agent_drain_kick(group, true);
+	} else if (!agent_drain_idle(group)) {
+		agent_drain_checkpoint(group);
 	} else {
 		group->dir.sb.flags |= SUPERBLOCK_CLEAN;
 		group->dir.sb.durable_seq = journal->durable_seq;
@@ -294,7 +294,7 @@ static void stop_poll(struct io_timer *timer)
 	struct agent_group *group = container_of(timer, struct agent_group, settle_timer);
 	bool done = group->state != AGENT_STOPPING || group->clean_stored;
 
-	group_step_stop(group);
+	agent_step_stop(group);
 	if (done && quiet(group)) {
 		report_stopped(group, group->fail_res);
 		return;

@@ -152,17 +152,17 @@ struct agent_group {
 };
 
 /* Fenced or failed: nothing is acknowledged, applied or stored any more. */
-static inline bool group_is_out(const struct agent_group *group)
+static inline bool agent_is_out(const struct agent_group *group)
 {
 	return group->state == AGENT_FENCED || group->state == AGENT_FAILED;
 }
 
 /* group.c */
-void group_fail(struct agent_group *group, int res, const char *text);
-void group_fenced(struct agent_group *group, uint64_t epoch, const char *node);
-void group_journal_failed(void *owner, int res, const char *text);
-void group_settled(struct agent_group *group); /* a ship learned that no higher epoch rules there, or could not ask */
-void group_step_stop(struct agent_group *group); /* something that a stop waits for has happened */
+void agent_fail(struct agent_group *group, int res, const char *text);
+void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);
+void agent_journal_failed(void *owner, int res, const char *text);
+void agent_settled(struct agent_group *group); /* a ship learned that no higher epoch rules there, or could not ask */
+void agent_step_stop(struct agent_group *group); /* something that a stop waits for has happened */
 
 /* recover.c */
 void recover_start(struct agent_group *group);
@@ -195,14 +195,14 @@ void commit_durable(void *owner, uint64_t seq);
 void commit_stop(struct agent_group *group);
 
 /* drain.c */
-int drain_init(struct agent_group *group);
-void drain_deinit(struct agent_group *group);
-void drain_kick(struct agent_group *group, bool now); /* durable segments may be there to apply */
-void drain_retire(struct agent_group *group);
-void drain_checkpoint(struct agent_group *group);
-void drain_floor(struct agent_group *group); /* recomputes what the journal must keep */
-void drain_space(void *owner, bool blocked);
-bool drain_idle(const struct agent_group *group); /* all applied and checkpointed */
+int agent_drain_init(struct agent_group *group);
+void agent_drain_deinit(struct agent_group *group);
+void agent_drain_kick(struct agent_group *group, bool now); /* durable segments may be there to apply */
+void agent_drain_retire(struct agent_group *group);
+void agent_drain_checkpoint(struct agent_group *group);
+void agent_drain_floor(struct agent_group *group); /* recomputes what the journal must keep */
+void agent_drain_space(void *owner, bool blocked);
+bool agent_drain_idle(const struct agent_group *group); /* all applied and checkpointed */
 
 /* ship.c */
 int ship_new(struct agent_group *group, const struct conf_peer *peer, struct ship **ret_ship);

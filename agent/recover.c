@@ -217,7 +217,7 @@ static void dir_opened(struct io_op *op, int64_t res)
 		.slots = sb->slots,
 		.dsync = group->conf->cache == CONF_WRITETHROUGH,
 		.writes_max = JOURNAL_WRITES_MAX,
-		.events = { group, commit_written, commit_durable, drain_space, group_journal_failed },
+		.events = { group, commit_written, commit_durable, agent_drain_space, agent_journal_failed },
 	};
 	int r;
 

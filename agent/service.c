@@ -318,7 +318,8 @@ static int stop_group(struct agent_service *service)
 	loop_call(service->loop, begin_stop, service);
 	(void)wait_while(service, SERVICE_STOPPING, &res);
 	loop_call(service->loop, drop_group, service);
-	return res;
+	/* What had failed before was told then. */
+	return state == SERVICE_FAILED ? 0 : res;
 }
 
 void agent_service_deinit(struct agent_service *service)
@@ -349,6 +350,7 @@ static bool is_ours(struct agent_service *service, struct service_result *result
 		ours = true;
 	} else if (res == 0) {
 		result->res = -ESTALE;
+		result->not_ours = true;
 		(void)snprintf(result->text, sizeof(result->text), "group %s is %s here", name,
 			       peek_role(sb));
 		(void)snprintf(result->remedy, sizeof(result->remedy),
@@ -441,7 +443,10 @@ void agent_service_adopt(struct agent_service *service, struct service_result *r
 	if (ret_result->res == 0)
 		log_info("group is served", "group=%s socket=%s", service->group_conf->name,
 			 service->socket_path);
-	else if (ret_result->res != -ENOENT && ret_result->res != -ESTALE)
+	else if (ret_result->not_ours || ret_result->res == -ENOENT)
+		log_info("group is not this agent's to serve", "group=%s reason=\"%s\"",
+			 service->group_conf->name, ret_result->text);
+	else
 		log_error("group cannot be served", "group=%s reason=\"%s\"",
 			  service->group_conf->name, ret_result->text);
 }

@@ -60,6 +60,7 @@ struct service_result {
 	int res; /* 0; -ENOENT no such group directory; -ESTALE not primary here; else why it failed
 		  */
 	bool already;
+	bool not_ours;			/* standby or fenced here */
 	char text[STATUS_TEXT_MAX * 2]; /* what, where, when res != 0 */
 	char remedy[STATUS_TEXT_MAX];
 	uint64_t took_ns;

@@ -32,7 +32,7 @@ static void settle(struct ship *ship)
 		return;
 	ship->settled = true;
 	if (ship->group->state == AGENT_SETTLING)
-		group_settled(ship->group);
+		agent_settled(ship->group);
 }
 
 static void retry_due(struct io_timer *timer)
@@ -58,8 +58,8 @@ static void drop_connection(struct ship *ship)
 	ship->start_ready = false;
 	io_timer_stop(ship->group->io, &ship->heartbeat_timer);
 	io_timer_stop(ship->group->io, &ship->retry_timer);
-	if (sync_active(ship->sync))
-		sync_end(ship->sync);
+	if (ship_sync_active(ship->sync))
+		ship_sync_end(ship->sync);
 	ship->heard_ns = max_u64(ship->heard_ns, link_heard_ns(ship->link));
 	link_close(ship->link);
 	io_stream_close(ship->stream);
@@ -122,7 +122,7 @@ static void tls_done(struct io_op *op, int64_t res)
 	struct io_stream *stream = ship->stream;
 
 	ship->connect_pending = false;
-	if (ship->stopped || !stream)
+	if (ship->connect_generation != ship->generation)
 		return;
 	if (res < 0) {
 		char text[STATUS_TEXT_MAX];
@@ -146,19 +146,19 @@ static void connected(struct io_op *op, int64_t res)
 	struct ship *ship = container_of(op, struct ship, connect_op);
 
 	ship->connect_pending = false;
+	if (res < 0)
+		ship->stream = NULL;
+	if (ship->connect_generation != ship->generation) { /* given up meanwhile */
+		io_stream_close(ship->stream);
+		ship->stream = NULL;
+		return;
+	}
 	if (res < 0) {
 		char text[STATUS_TEXT_MAX];
 
-		ship->stream = NULL;
 		snprintf(text, sizeof(text), "cannot connect to %.128s: %s", ship->conf->address,
 			 strerror((int)-res));
-		if (!ship->stopped)
-			ship_disconnect(ship, text);
-		return;
-	}
-	if (ship->stopped) {
-		io_stream_close(ship->stream);
-		ship->stream = NULL;
+		ship_disconnect(ship, text);
 		return;
 	}
 	ship->connect_pending = true;
@@ -173,13 +173,13 @@ static void connect_now(struct ship *ship)
 
 	/* What an earlier connection left in flight must come back first: it uses the same ops. */
 	if (ship->connect_pending || ship->tail_pending || ship->prepare_pending ||
-	    ship->release_user || !sync_quiet(ship->sync)) {
+	    ship->release_user || !ship_sync_quiet(ship->sync)) {
 		io_timer_start(ship->group->io, &ship->retry_timer, BACKOFF_MIN_NS / 10);
 		return;
 	}
 	snprintf(address.text, sizeof(address.text), "%s", ship->conf->address);
 	ship->state = SHIP_CONNECTING;
-	ship->generation++;
+	ship->connect_generation = ++ship->generation;
 	ship->refused = false;
 	ship->reconnects++;
 	ship->stream = NULL;
@@ -213,9 +213,9 @@ static void start_stream(struct ship *ship)
 	ship->applied_seq = ship->welcome.applied_seq;
 	tail_seek(&ship->tail, start->from_seq);
 	if (start->sync)
-		sync_begin(ship->sync);
+		ship_sync_begin(ship->sync);
 	settle(ship);
-	drain_floor(group);
+	agent_drain_floor(group);
 	ship_pump(ship);
 }
 
@@ -226,7 +226,7 @@ static void sync_prepared(struct io_op *op, int64_t res)
 
 	ship->prepare_pending = false;
 	if (res < 0) {
-		group_fail(ship->group, (int)res, "a standby's dirty map cannot be written");
+		agent_fail(ship->group, (int)res, "a standby's dirty map cannot be written");
 		return;
 	}
 	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
@@ -370,7 +370,7 @@ static int on_refuse(struct ship *ship, const uint8_t *body, uint32_t len)
 	if (link_refuse_unpack(body, len, &refuse))
 		return -EPROTO;
 	if (refuse.epoch > ship->group->dir.sb.epoch) {
-		group_fenced(ship->group, refuse.epoch, ship->conf->node);
+		agent_fenced(ship->group, refuse.epoch, ship->conf->node);
 		return 0;
 	}
 	ship->refused = refuse.code != LINK_REFUSE_BUSY;
@@ -385,7 +385,7 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 
 	if (frame->epoch > ship->group->dir.sb.epoch) {
 		if (frame->type != FRAME_REFUSE)
-			group_fenced(ship->group, frame->epoch, ship->conf->node);
+			agent_fenced(ship->group, frame->epoch, ship->conf->node);
 		return frame->type == FRAME_REFUSE ? on_refuse(ship, body, frame->body_bytes) : 0;
 	}
 	switch (frame->type) {
@@ -403,9 +403,9 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		ship_acked(ship, frame);
 		return 0;
 	case FRAME_SYNC_ACK:
-		if (ship->state != SHIP_STREAMING || !sync_active(ship->sync))
+		if (ship->state != SHIP_STREAMING || !ship_sync_active(ship->sync))
 			return -EPROTO;
-		sync_acked(ship->sync, frame->seq);
+		ship_sync_acked(ship->sync, frame->seq);
 		return 0;
 	case FRAME_BYE:
 		ship_disconnect(ship, "the standby ended the connection");
@@ -504,7 +504,7 @@ void ship_stop(struct ship *ship)
 bool ship_quiet(const struct ship *ship)
 {
 	return ship->stopped && !ship->connect_pending && !ship->tail_pending &&
-	       !ship->prepare_pending && !ship->release_user && sync_quiet(ship->sync);
+	       !ship->prepare_pending && !ship->release_user && ship_sync_quiet(ship->sync);
 }
 
 int ship_new(struct agent_group *group, const struct conf_peer *peer, struct ship **ret_ship)
@@ -538,7 +538,7 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	if (!r)
 		r = dirty_new(group->io, path, &group->dir.sb, &ship->dirty);
 	if (!r)
-		r = sync_new(ship, &ship->sync);
+		r = ship_sync_new(ship, &ship->sync);
 	if (!r)
 		r = journal_reader_init(&ship->release_reader, &group->journal);
 	ship->release_reader_open = !r;
@@ -557,7 +557,7 @@ struct ship *ship_free(struct ship *ship)
 	if (ship->release_reader_open)
 		journal_reader_deinit(&ship->release_reader);
 	if (ship->sync)
-		sync_free(ship->sync);
+		ship_sync_free(ship->sync);
 	if (ship->dirty)
 		dirty_free(ship->dirty);
 	if (ship->tail.journal)
@@ -569,6 +569,6 @@ struct ship *ship_free(struct ship *ship)
 
 void ship_before_write(struct ship *ship, unsigned volume_id, uint64_t off, uint64_t len)
 {
-	if (sync_active(ship->sync))
-		sync_before_write(ship->sync, volume_id, off, len);
+	if (ship_sync_active(ship->sync))
+		ship_sync_before_write(ship->sync, volume_id, off, len);
 }

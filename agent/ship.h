@@ -55,7 +55,7 @@ struct ship {
 	struct io_op tail_op, prepare_op;
 	bool tail_pending, prepare_pending;
 	uint64_t generation; /* of the connection; what an older one left in flight is dropped */
-	uint64_t prepare_generation, tail_generation;
+	uint64_t connect_generation, prepare_generation, tail_generation;
 	uint64_t window_bytes;
 	uint64_t sent_seq, unacked_bytes;
 	uint64_t received_seq, durable_seq, applied_seq; /* as acknowledged */
@@ -94,18 +94,18 @@ void ship_heartbeat(struct ship *ship);
 uint64_t ship_behind_ns(struct ship *ship);
 
 /* sync.c */
-int sync_new(struct ship *ship, struct sync **ret_sync);
-struct sync *sync_free(struct sync *sync);
+int ship_sync_new(struct ship *ship, struct sync **ret_sync);
+struct sync *ship_sync_free(struct sync *sync);
 /* A session in which the standby is copied to begins / is over. */
-void sync_begin(struct sync *sync);
-void sync_end(struct sync *sync);
-bool sync_active(const struct sync *sync);
-bool sync_quiet(const struct sync *sync); /* nothing in flight */
-bool sync_saving(const struct sync *sync); /* the dirty map is being saved */
+void ship_sync_begin(struct sync *sync);
+void ship_sync_end(struct sync *sync);
+bool ship_sync_active(const struct sync *sync);
+bool ship_sync_quiet(const struct sync *sync); /* nothing in flight */
+bool ship_sync_saving(const struct sync *sync); /* the dirty map is being saved */
 /* Sends what is due before the segment behind `sent_seq`. False: something is due and the link has no room. */
-bool sync_pump(struct sync *sync, uint64_t sent_seq);
-void sync_acked(struct sync *sync, uint64_t count);
-void sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len);
-void sync_status(const struct sync *sync, struct status_sync *ret_status);
+bool ship_sync_pump(struct sync *sync, uint64_t sent_seq);
+void ship_sync_acked(struct sync *sync, uint64_t count);
+void ship_sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len);
+void ship_sync_status(const struct sync *sync, struct status_sync *ret_status);
 
 #endif

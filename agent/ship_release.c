@@ -50,7 +50,7 @@ static void save_again(struct io_timer *timer)
 
 static void save(struct ship *ship)
 {
-	if (sync_saving(ship->sync)) { /* one save at a time */
+	if (ship_sync_saving(ship->sync)) { /* one save at a time */
 		ship->release_timer.fire = save_again;
 		io_timer_start(ship->group->io, &ship->release_timer, SAVE_POLL_NS);
 		return;

@@ -69,7 +69,7 @@ void ship_pump(struct ship *ship)
 	while (ship->state == SHIP_STREAMING && !ship->tail_pending) {
 		int r;
 
-		if (sync_active(ship->sync) && !sync_pump(ship->sync, ship->sent_seq))
+		if (ship_sync_active(ship->sync) && !ship_sync_pump(ship->sync, ship->sent_seq))
 			return;
 		if (!may_send(ship))
 			return;
@@ -106,7 +106,7 @@ void ship_acked(struct ship *ship, const struct frame *frame)
 		ship->sent_count--;
 	}
 	ship->peer->durable_seq = max_u64(ship->peer->durable_seq, frame->seq);
-	drain_floor(ship->group);
+	agent_drain_floor(ship->group);
 	ship_pump(ship);
 }
 
@@ -154,7 +154,7 @@ void ship_heartbeat(struct ship *ship)
 		.durable = { .epoch = group->dir.sb.epoch, .seq = group->journal.durable_seq },
 		.wall_time_ns = io_wall(group->io),
 		.behind_ns = ship_behind_ns(ship),
-		.sync_left_bytes = sync_active(ship->sync) ? dirty_bytes(ship->dirty) : 0,
+		.sync_left_bytes = ship_sync_active(ship->sync) ? dirty_bytes(ship->dirty) : 0,
 	};
 	struct frame frame = { .type = FRAME_HEARTBEAT, .epoch = group->dir.sb.epoch };
 	int len = link_heartbeat_pack(&beat, ship->control, sizeof(ship->control));
@@ -177,7 +177,7 @@ static const char *state_text(const struct ship *ship)
 	case SHIP_PREPARING:
 		return "connecting";
 	case SHIP_STREAMING:
-		if (sync_active(ship->sync))
+		if (ship_sync_active(ship->sync))
 			return "syncing";
 		return ship->sent_seq < ship->group->journal.durable_seq ? "catching-up" :
 									   "streaming";
@@ -209,6 +209,6 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->reconnects = ship->reconnects;
 	s->heard_ns_ago = heard ? io_now(group->io) - heard : UINT64_MAX;
 	s->needs_sync = ship->peer->needs_sync;
-	sync_status(ship->sync, &s->sync);
+	ship_sync_status(ship->sync, &s->sync);
 	snprintf(s->error, sizeof(s->error), "%s", ship->error);
 }

@@ -7,7 +7,7 @@
  *
  * Order on the wire: an extent goes after the segment that contains its stamp and before the next one.
  * Invariant Y1: no record behind an extent's stamp that overlaps it is sent before the extent. For segments behind the
- * stamp's that is the order above; inside the segment that is open at the stamp it is sync_before_write(), which seals
+ * stamp's that is the order above; inside the segment that is open at the stamp it is ship_sync_before_write(), which seals
  * before an overlapping record is appended.
  * Invariant Y2: a dirty bit is cleared only when the standby acknowledged the extent as durable.
  *
@@ -340,7 +340,7 @@ static bool send_end(struct sync *sync)
 	return true;
 }
 
-bool sync_pump(struct sync *sync, uint64_t sent_seq)
+bool ship_sync_pump(struct sync *sync, uint64_t sent_seq)
 {
 	struct extent *extent;
 	bool sent = false;
@@ -366,7 +366,7 @@ static void session_over(struct io_op *op, int64_t res)
 
 	sync->saving = false;
 	if (res < 0)
-		group_fail(sync->group, (int)res, "the superblock cannot be written");
+		agent_fail(sync->group, (int)res, "the superblock cannot be written");
 	else
 		(void)dirty_remove(sync->ship->dirty);
 }
@@ -375,7 +375,7 @@ static void finish_session(struct sync *sync)
 {
 	if (sync->saving)
 		return; /* saved() comes back here */
-	sync_end(sync);
+	ship_sync_end(sync);
 	sync->saving = true;
 	sync->save_op.done = session_over;
 	ship_synced(sync->ship, &sync->save_op);
@@ -406,7 +406,7 @@ static void save_due(struct io_timer *timer)
 	io_timer_start(sync->group->io, &sync->save_timer, SAVE_INTERVAL_NS);
 }
 
-void sync_acked(struct sync *sync, uint64_t count)
+void ship_sync_acked(struct sync *sync, uint64_t count)
 {
 	if (count > sync->acked + sync->unacked_count || count < sync->acked) {
 		ship_disconnect(sync->ship, "the standby acknowledges what it was never sent");
@@ -424,7 +424,7 @@ void sync_acked(struct sync *sync, uint64_t count)
 		fill(sync);
 }
 
-void sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len)
+void ship_sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len)
 {
 	const struct segment *open = sync->group->open;
 	struct list *pos;
@@ -443,7 +443,7 @@ void sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint
 	}
 }
 
-void sync_begin(struct sync *sync)
+void ship_sync_begin(struct sync *sync)
 {
 	must(!sync->active && !sync->busy);
 	sync->active = true;
@@ -463,7 +463,7 @@ void sync_begin(struct sync *sync)
 	fill(sync);
 }
 
-void sync_end(struct sync *sync)
+void ship_sync_end(struct sync *sync)
 {
 	struct extent *extent;
 
@@ -474,22 +474,22 @@ void sync_end(struct sync *sync)
 		extent_free(extent);
 }
 
-bool sync_active(const struct sync *sync)
+bool ship_sync_active(const struct sync *sync)
 {
 	return sync->active;
 }
 
-bool sync_saving(const struct sync *sync)
+bool ship_sync_saving(const struct sync *sync)
 {
 	return sync->saving;
 }
 
-bool sync_quiet(const struct sync *sync)
+bool ship_sync_quiet(const struct sync *sync)
 {
 	return !sync->busy && !sync->saving;
 }
 
-void sync_status(const struct sync *sync, struct status_sync *s)
+void ship_sync_status(const struct sync *sync, struct status_sync *s)
 {
 	uint64_t left = dirty_bytes(sync->ship->dirty);
 	uint64_t took = io_now(sync->group->io) - sync->started_ns;
@@ -505,7 +505,7 @@ void sync_status(const struct sync *sync, struct status_sync *s)
 		s->left_ns = left * 1000 / s->rate_bytes_per_s * 1000000;
 }
 
-int sync_new(struct ship *ship, struct sync **ret_sync)
+int ship_sync_new(struct ship *ship, struct sync **ret_sync)
 {
 	struct io *io = ship->group->io;
 	struct sync *sync = io_alloc(io, sizeof(*sync), 64);
@@ -532,7 +532,7 @@ int sync_new(struct ship *ship, struct sync **ret_sync)
 	return 0;
 }
 
-struct sync *sync_free(struct sync *sync)
+struct sync *ship_sync_free(struct sync *sync)
 {
 	struct io *io = sync->group->io;
 

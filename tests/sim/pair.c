@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/log.h"
 #include "core/group/init.h"
 #include "core/group/volume.h"
 #include "proto/frame.h"
@@ -246,7 +247,7 @@ void site_start_engine(struct site *site)
 	struct engine_options options = {
 		.io = sim_node_io(site->engine_node),
 		.conf = site->conf,
-		.group = site->conf_group,
+		.group = site->engine_group,
 		.events = { site, engine_started, NULL },
 	};
 
@@ -307,6 +308,7 @@ static void make_conf(struct pair *pair, struct site *site, const char *peer)
 		snprintf(group->volumes[i].name, 32, "v%u", i);
 		snprintf(group->volumes[i].path, 32, "/vol/v%u", i);
 	}
+	site->engine_group = sim_alloc(world, sizeof(*group));
 	group->peers = sim_alloc(world, sizeof(*group->peers));
 	group->peer_count = 1;
 	group->peers[0].node = (char *)(uintptr_t)peer;
@@ -314,6 +316,8 @@ static void make_conf(struct pair *pair, struct site *site, const char *peer)
 	group->peers[0].window_bytes = sim_chance(world, 500000) ? 64 << 10 : 1 << 20;
 	site->conf = conf;
 	site->conf_group = group;
+	*site->engine_group = *group;
+	site->engine_group->memory_bytes = 5u << 20; /* the largest segment must fit */
 }
 
 struct pair *pair_new(struct sim_world *world, uint64_t slot_bytes, uint32_t slots)
@@ -321,6 +325,7 @@ struct pair *pair_new(struct sim_world *world, uint64_t slot_bytes, uint32_t slo
 	struct pair *pair = sim_alloc(world, sizeof(*pair));
 	static const char *const names[2] = { "alpha", "beta" };
 
+	log_set_level(LOG_LEVEL_ERROR);
 	pair->world = world;
 	pair->writethrough = sim_chance(world, 400000);
 	pair->pace_us = (unsigned)sim_between(world, 100, 3000);
@@ -486,6 +491,7 @@ void pair_check_served(struct pair *pair, const char *what)
 
 struct promoting {
 	struct engine_promote promote;
+	struct sim_node *node;
 	bool done;
 };
 
@@ -496,19 +502,26 @@ static void promoted(struct engine_promote *promote)
 
 static bool promote_done(void *context)
 {
-	return ((struct promoting *)context)->done;
+	struct promoting *promoting = context;
+
+	return promoting->done || !sim_node_is_up(promoting->node);
 }
 
 int pair_promote(struct pair *pair, struct site *site, bool force, struct engine_promote *ret)
 {
 	struct promoting *promoting = sim_alloc(pair->world, sizeof(*promoting));
 
+	promoting->node = site->engine_node;
 	promoting->promote.force = force;
 	promoting->promote.done = promoted;
 	engine_group_promote(site->engine, &promoting->promote);
 	sim_run_until(pair->world, promote_done, promoting, START_LIMIT);
-	if (!promoting->done)
+	if (!promoting->done && sim_node_is_up(promoting->node))
 		sim_fail(pair->world, "promote does not come to an end");
+	if (!promoting->done) {
+		site_lost_engine(site); /* killed in the middle of it */
+		return -EAGAIN;
+	}
 	*ret = promoting->promote;
 	return promoting->promote.res;
 }
@@ -592,12 +605,6 @@ void pair_fail_over(struct pair *pair)
 	pair->incarnation++;
 	pair->power_lost = false;
 	pair->primary = beta;
-	/* As the daemon does: the engine opens the group again, to answer by role and epoch. */
-	engine_group_free(beta->engine);
-	beta->engine = NULL;
-	sim_node_crash(beta->engine_node, SIM_KILL);
-	sim_node_restart(beta->engine_node);
-	site_start_engine(beta);
 	site_start_agent(beta);
 	sim_check(world, sim_run_until(world, serving, pair, START_LIMIT));
 }

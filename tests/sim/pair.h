@@ -61,7 +61,7 @@ struct site {
 	struct pair *pair;
 	const char *name;
 	struct conf *conf;
-	struct conf_group *conf_group;
+	struct conf_group *conf_group, *engine_group;
 	struct sim_node *agent_node, *engine_node;
 	struct agent_group *agent;
 	struct engine_group *engine;

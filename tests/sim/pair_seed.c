@@ -108,12 +108,12 @@ static void more_harm(struct sim_world *world)
 	o->cut_ns_max = o->cut_ns_max > 3 * SIM_SECOND ? 3 * SIM_SECOND : o->cut_ns_max;
 }
 
-static void body(struct sim_world *world, void *context)
+static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
 	struct pair *pair = pair_new(world, 96u << 10, (uint32_t)sim_between(world, 6, 24));
 
-	(void)context;
+	(void)seed;
 	nemesis.context = pair;
 	pair->failing_ok = has_errors(sim_options(world));
 	more_harm(world);
@@ -159,12 +159,7 @@ static void body(struct sim_world *world, void *context)
 	if (!sim_run_until(world, fenced, pair, 60 * SIM_SECOND))
 		sim_fail(world, "the old primary is not fenced");
 	sim_check(world, !pair->sites[0].agent_up);
-}
-
-static int run(struct sim_world *world, uint64_t seed)
-{
-	(void)seed;
-	return sim_run(world, body, NULL) ? 0 : 1;
+	return 0;
 }
 
 const struct sim_scenario pair_scenario = {

@@ -225,6 +225,8 @@ static void tick(void *context)
 		return;
 	if (sector + count > PAIR_SECTORS)
 		count = PAIR_SECTORS - sector;
+	if (pair->model.head + PAIR_REQUESTS > PAIR_HISTORY_MAX - 1000)
+		kind = 99; /* long enough: only look */
 	if (kind < 65)
 		work_write(pair, volume, sector, count, sim_chance(world, 50000) ? EXPORT_FUA : 0);
 	else if (kind < 72)
