@@ -299,7 +299,7 @@ struct uring_stream {
 	struct io_handle handle;
 	struct list link;
 	int fd;
-	bool is_tcp, closing;
+	bool closing;
 	int broken; /* after a failed handshake nothing may pass: the errno */
 	struct uring_req recv_req, send_req, cancel_req;
 	struct io_op reap_op; /* frees the stream in a later pass */

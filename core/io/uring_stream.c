@@ -21,6 +21,7 @@
 
 #define TRANSFER_BYTES_MAX (1u << 30)
 #define DRAIN_BYTES_MAX	   (4u << 20)
+#define DRAIN_STEP_BYTES   (16u << 10)
 
 struct uring *stream_loop(const struct uring_stream *stream)
 {
@@ -350,7 +351,6 @@ static void describe_peer(struct uring_stream *stream)
 	if (getpeername(stream->fd, (struct sockaddr *)&address, &len) < 0)
 		return; /* gone already: the first receive will say so */
 	if (address.ss_family != AF_UNIX) {
-		stream->is_tcp = true;
 		tcp_options(stream->fd);
 		describe_tcp(stream, &address, len);
 		return;
@@ -389,15 +389,16 @@ int stream_new(struct uring *loop, int fd, struct uring_stream **ret_stream)
 	return 0;
 }
 
-/* A close with unread data makes TCP send a reset, which can overtake what we sent last. So what
- * has arrived is read away. */
+/* A close with unread data makes the kernel send a reset, which can overtake what we sent last or
+ * hide that we ended in order. So what has arrived is read away. */
 static void drain(int fd)
 {
+	uint8_t waste[DRAIN_STEP_BYTES];
 	size_t total = 0;
 	ssize_t res;
 
 	do {
-		res = recv(fd, NULL, DRAIN_BYTES_MAX, MSG_DONTWAIT | MSG_TRUNC);
+		res = recv(fd, waste, sizeof(waste), MSG_DONTWAIT);
 		total += res > 0 ? (size_t)res : 0;
 	} while (res > 0 && total < DRAIN_BYTES_MAX);
 }
@@ -416,7 +417,7 @@ void uring_stream_close(struct io_stream *handle)
 	if (stream->recv_req.busy || stream->send_req.busy) {
 		(void)shutdown(stream->fd, SHUT_RD);
 		loop_queue(loop, &stream->cancel_req);
-	} else if (stream->is_tcp) {
+	} else {
 		drain(stream->fd);
 	}
 	op_begin(&stream->reap_op);

@@ -181,6 +181,8 @@ static void closing_while_the_peer_talks(enum transport transport)
 	run_for_ms(pair->io, 5);
 	assert_int_equal(do_recv(pair->io, pair->client, buf, 7, 64), 7);
 	assert_memory_equal(buf, "go away", 7);
+	/* An orderly end, no reset: what had arrived was read away. */
+	assert_int_equal(do_recv(pair->io, pair->client, buf, 1, 64), 0);
 	pair_free(pair);
 }
 
@@ -227,6 +229,23 @@ static void closing_at_once(enum transport transport)
 }
 
 /* A result that was on its way when the stream was closed arrives as cancelled. */
+static void closing_before_a_result_is_delivered(enum transport transport)
+{
+	struct pair *pair = pair_new(transport);
+	struct waited receiving = { 0 }, sending = { 0 };
+	uint8_t buf[64];
+
+	assert_int_equal(do_send(pair->io, pair->client, "hello", 5), 5);
+	assert_int_equal(do_recv(pair->io, pair->server, buf, 1, 1), 1);
+	io_recv(pair->server, buf, 1, 4, arm(&receiving, pair->io)); /* TLS has it already */
+	io_sendv(pair->server, NULL, 0, arm(&sending, pair->io));    /* nothing to wait for */
+	io_stream_close(pair->server);
+	pair->server = NULL;
+	assert_int_equal(finish(&sending), -ECANCELED);
+	assert_int_equal(finish(&receiving), -ECANCELED);
+	pair_free(pair);
+}
+
 static struct pair *closing_pair;
 static int64_t closing_res[2];
 static unsigned closing_done;
@@ -350,6 +369,7 @@ ON_EACH(the_end_in_between)
 ON_EACH(closing_while_the_peer_talks)
 ON_EACH(closing_cancels_what_is_pending)
 ON_EACH(closing_at_once)
+ON_EACH(closing_before_a_result_is_delivered)
 ON_EACH(closing_from_a_callback)
 ON_EACH(moving_to_another_loop)
 
@@ -623,6 +643,7 @@ int main(void)
 		EACH(closing_while_the_peer_talks),
 		EACH(closing_cancels_what_is_pending),
 		EACH(closing_at_once),
+		EACH(closing_before_a_result_is_delivered),
 		EACH(closing_from_a_callback),
 		EACH(moving_to_another_loop),
 		cmocka_unit_test(half_close_leaves_the_other_half_unix),
