@@ -47,7 +47,7 @@ void uring_release(struct io *io, void *memory)
 	if (!memory)
 		return;
 	len = malloc_usable_size(memory);
-	for (unsigned i = 0; i < REGIONS_MAX; i++) {
+	for (unsigned i = 0; i < loop->region_count; i++) {
 		struct region *region = &loop->regions[i];
 
 		if (!region->base || region->base >= begin + len ||
