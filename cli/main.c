@@ -15,10 +15,14 @@ int main(int argc, char **argv)
 	int code, skip = 1;
 
 	(void)signal(SIGPIPE, SIG_IGN);
-	/* -c before the verb, as one is used to from other commands. */
-	while (argc - skip >= 3 &&
-	       (strcmp(argv[skip], "-c") == 0 || strcmp(argv[skip], "--config") == 0)) {
-		cli.conf_path = argv[skip + 1];
+	/* Before the verb, too, as one is used to from other commands. */
+	while (argc - skip >= 3) {
+		if (strcmp(argv[skip], "-c") == 0 || strcmp(argv[skip], "--config") == 0)
+			cli.conf_path = argv[skip + 1];
+		else if (strcmp(argv[skip], "-o") == 0 || strcmp(argv[skip], "--output") == 0)
+			cli.json = strcmp(argv[skip + 1], "json") == 0;
+		else
+			break;
 		skip += 2;
 	}
 	if (argc <= skip) {

@@ -125,6 +125,7 @@ static void refuse_promote(const struct engine_promote *promote, const char *gro
 {
 	enum exit_code code = EXIT_FAILED;
 	const char *reason = err_name(promote->res), *remedy = "see holdfast status";
+	char text[sizeof(promote->text)], *cut = NULL;
 
 	switch (promote->res) {
 	case -EAGAIN:
@@ -142,6 +143,10 @@ static void refuse_promote(const struct engine_promote *promote, const char *gro
 		reason = "epoch";
 		remedy = "look at holdfast status, then repeat with the current epoch";
 		break;
+	case -EPERM:
+		code = EXIT_REFUSED;
+		reason = "fenced";
+		break;
 	case -EBUSY:
 		code = EXIT_CONFLICT;
 		reason = "busy";
@@ -155,8 +160,16 @@ static void refuse_promote(const struct engine_promote *promote, const char *gro
 	default:
 		break;
 	}
-	control_fail(response, code, reason, remedy, "%s",
-		     promote->text[0] ? promote->text : err_text(promote->res));
+	(void)snprintf(text, sizeof(text), "%s",
+		       promote->text[0] ? promote->text : err_text(promote->res));
+	/* The state machine may know better what to do. */
+	for (char *at = strstr(text, "; "); at; at = strstr(at + 1, "; "))
+		cut = at;
+	if (cut) {
+		*cut = '\0';
+		remedy = cut + 2;
+	}
+	control_fail(response, code, reason, remedy, "%s", text);
 	json_object_set_new(response->json, "group", json_string(group));
 }
 

@@ -250,7 +250,7 @@ static void put_enums(struct out *out, const struct status_group *const *groups,
 {
 	static const char *const roles[] = { "primary", "standby", "fenced", NULL };
 	static const char *const primary[] = { "starting", "settling", "serving", "stopping",
-					       "stopped",  "failed",   NULL };
+					       "stopped",  "failed",   "fenced",  NULL };
 	static const char *const standby[] = { "waiting",   "receiving", "syncing",
 					       "promoting", "failed",	 NULL };
 
