@@ -295,12 +295,50 @@ static void prepare_reset(struct ship *ship, bool everything)
 	ship_needs_sync(ship, at.seq - 1, &ship->prepare_op);
 }
 
+static void resume_at(struct ship *ship, const struct journal_position *at)
+{
+	const struct link_position *theirs = &ship->welcome.durable;
+
+	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
+		ship->refused = true;
+		ship_disconnect(ship, "diverged: the standby's history differs from ours at its last "
+				      "position; nothing was sent");
+		return;
+	}
+	ship->durable_bytes = at->bytes;
+	ship->start = (struct link_start){ .from_seq = theirs->seq + 1,
+					   .sync = ship->peer->needs_sync };
+	start_stream(ship);
+}
+
+/* The place behind our last durable segment: what comes next is in memory, if anything does. */
+static struct journal_position durable_end(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	struct journal_position at = group->journal.head;
+	struct segment *next;
+
+	if (group->journal.durable_seq == group->journal.appended_seq)
+		return at;
+	next = segring_find(&group->ring, group->journal.durable_seq + 1);
+	must(next && next->header.first_seq == group->journal.durable_seq + 1);
+	at.seq = next->header.first_seq;
+	at.chain = next->header.chain;
+	at.bytes = next->header.bytes_end;
+	for (uint32_t i = 0; i < next->header.records; i++) {
+		struct record record;
+		int r = record_decode(next->table + (size_t)i * RECORD_BYTES, &next->header, &record);
+
+		must(r == 0); /* our own */
+		at.bytes -= record.length_bytes;
+	}
+	return at;
+}
+
 /* The reader stands where the standby's next segment should be. */
 static void position_found(struct io_op *op, int64_t res)
 {
 	struct ship *ship = container_of(op, struct ship, prepare_op);
-	const struct link_position *theirs = &ship->welcome.durable;
-	const struct journal_position *at = &ship->tail.reader.at;
 
 	ship->prepare_pending = false;
 	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
@@ -315,16 +353,7 @@ static void position_found(struct io_op *op, int64_t res)
 					      "the journal cannot be read");
 		return;
 	}
-	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
-		ship->refused = true;
-		ship_disconnect(ship, "diverged: the standby's history differs from ours at its last "
-				      "position; nothing was sent");
-		return;
-	}
-	ship->durable_bytes = at->bytes;
-	ship->start = (struct link_start){ .from_seq = theirs->seq + 1,
-					   .sync = ship->peer->needs_sync };
-	start_stream(ship);
+	resume_at(ship, &ship->tail.reader.at);
 }
 
 static void decide(struct ship *ship)
@@ -339,8 +368,8 @@ static void decide(struct ship *ship)
 		prepare_reset(ship, true);
 		return;
 	}
-	if (s > group->journal.appended_seq ||
-	    !history_is_prefix(sb->history, sb->history_count, group->journal.appended_seq,
+	if (s > group->journal.durable_seq ||
+	    !history_is_prefix(sb->history, sb->history_count, group->journal.durable_seq,
 			       w->history, w->history_count, s)) {
 		ship->refused = true;
 		ship_disconnect(ship, "diverged: the standby holds writes that this primary does not; "
@@ -354,6 +383,12 @@ static void decide(struct ship *ship)
 	}
 	if (s + 1 < journal_oldest_seq(&group->journal)) {
 		prepare_reset(ship, true);
+		return;
+	}
+	if (s == group->journal.durable_seq) {
+		struct journal_position at = durable_end(ship);
+
+		resume_at(ship, &at);
 		return;
 	}
 	ship->prepare_pending = true;
@@ -507,6 +542,21 @@ bool ship_quiet(const struct ship *ship)
 	       !ship->prepare_pending && !ship->release_user && ship_sync_quiet(ship->sync);
 }
 
+/* A node's name may be a URI: what is no letter, digit, dot or hyphen becomes %XX. */
+static int dirty_path(const struct agent_group *group, const char *node, char path[GROUP_PATH_MAX])
+{
+	int at = snprintf(path, GROUP_PATH_MAX, "%s/dirty.", group->dir.path);
+
+	for (; *node && at < (int)GROUP_PATH_MAX - 4; node++) {
+		unsigned char c = (unsigned char)*node;
+		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+			     (c >= '0' && c <= '9') || c == '.' || c == '-';
+
+		at += snprintf(path + at, GROUP_PATH_MAX - (size_t)at, plain ? "%c" : "%%%02X", c);
+	}
+	return *node ? -ENAMETOOLONG : 0;
+}
+
 int ship_new(struct agent_group *group, const struct conf_peer *peer, struct ship **ret_ship)
 {
 	struct ship *ship = io_alloc(group->io, sizeof(*ship), 64);
@@ -528,8 +578,7 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	ship->heartbeat_timer.fire = heartbeat_due;
 	ship->peer = group_dir_peer(&group->dir, peer->node);
 	r = ship->peer ? 0 : -E2BIG;
-	if (snprintf(path, sizeof(path), "%s/dirty.%s", group->dir.path, peer->node) >=
-	    (int)sizeof(path))
+	if (dirty_path(group, peer->node, path))
 		r = -ENAMETOOLONG;
 	if (!r)
 		r = link_new(group->io, SHIP_OUT_BYTES, &events, &ship->link);

@@ -53,7 +53,7 @@ struct ship {
 
 	struct tail tail;
 	struct io_op tail_op, prepare_op;
-	bool tail_pending, prepare_pending;
+	bool tail_pending, prepare_pending, pumping;
 	uint64_t generation; /* of the connection; what an older one left in flight is dropped */
 	uint64_t connect_generation, prepare_generation, tail_generation;
 	uint64_t window_bytes;

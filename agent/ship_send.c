@@ -64,12 +64,14 @@ static bool may_send(const struct ship *ship)
 	       link_room(ship->link) >= FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES;
 }
 
-void ship_pump(struct ship *ship)
+static void pump(struct ship *ship)
 {
 	while (ship->state == SHIP_STREAMING && !ship->tail_pending) {
 		int r;
 
 		if (ship_sync_active(ship->sync) && !ship_sync_pump(ship->sync, ship->sent_seq))
+			return;
+		if (ship->state != SHIP_STREAMING)
 			return;
 		if (!may_send(ship))
 			return;
@@ -88,6 +90,16 @@ void ship_pump(struct ship *ship)
 		if (!send_segment(ship))
 			return;
 	}
+}
+
+void ship_pump(struct ship *ship)
+{
+	/* Sending an extent makes room for the next read, whose end may come back here. */
+	if (ship->pumping)
+		return;
+	ship->pumping = true;
+	pump(ship);
+	ship->pumping = false;
 }
 
 void ship_acked(struct ship *ship, const struct frame *frame)

@@ -128,6 +128,8 @@ static void slot_done(struct io_op *op, int64_t res)
 	struct apply_slot *slot = container_of(op, struct apply_slot, op);
 	struct apply *apply = slot->apply;
 
+	/* At completion: a flush that was submitted while this was in flight does not cover it. */
+	slot->volume->dirty = true;
 	if (res < 0 && !apply->res)
 		apply->res = (int)res;
 	if (res >= 0)
@@ -153,7 +155,6 @@ static void issue_zeroes(struct apply *apply, struct apply_slot *slot, uint64_t 
 	apply->at = at + len;
 	slot->bytes = 0;
 	apply->discards++;
-	slot->volume->dirty = true;
 	if (owner == &marker_discard)
 		io_discard(slot->volume->file, off, len, &slot->op);
 	else
@@ -184,7 +185,6 @@ static void issue_write(struct apply *apply, struct apply_slot *slot, uint64_t e
 	apply->at = at + len;
 	slot->bytes = len;
 	apply->writes++;
-	slot->volume->dirty = true;
 	io_writev(slot->volume->file, slot->iov, n, off, 0, &slot->op);
 }
 

@@ -565,7 +565,22 @@ void pair_converge(struct pair *pair)
 		 (unsigned long long)a.durable_seq, (unsigned long long)a.applied_seq,
 		 a.peers[0].state, a.peers[0].error, (unsigned long long)a.peers[0].durable_seq,
 		 e.state, e.detail, (unsigned long long)e.durable_seq,
-		 (unsigned long long)e.applied_seq, e.syncing, work_idle(pair));
+		 (unsigned long long)e.applied_seq, e.syncing, work_idle(pair),
+		 e.consistent, a.peers[0].sync.active, a.peers[0].needs_sync);
+}
+
+static void bring_back(struct pair *pair)
+{
+	struct site *alpha = &pair->sites[0];
+
+	sim_heal_all(pair->world);
+	work_stop(pair);
+	if (!alpha->agent) {
+		if (!sim_node_is_up(alpha->agent_node))
+			sim_node_restart(alpha->agent_node);
+		site_start_agent(alpha);
+	}
+	pair_converge(pair);
 }
 
 /* As an operator would: again until it is done, with --force when it must be. */
@@ -587,6 +602,10 @@ void pair_fail_over(struct pair *pair)
 		r = pair_promote(pair, beta, i >= 2, &result);
 		if (r == -EAGAIN)
 			sim_run_for(world, 3 * SIM_SECOND);
+		if (r == -EUCLEAN) { /* its copy was not done when the primary went: that must come back */
+			bring_back(pair);
+			r = -EAGAIN;
+		}
 	}
 	if (r && r != -EALREADY)
 		sim_fail(world, "promote: %d %s", r, result.text);
