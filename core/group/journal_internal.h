@@ -7,6 +7,7 @@
  *   journal_slots.c   the slot index, zeroing of first blocks (reset, expiry)
  *   journal_scan.c    open: finds where the journal ends
  *   journal_probe.c   open: looks behind the end for what shows that more was durable (J3)
+ *   journal_index.c   open: what was found becomes the slot index, durable, and alone
  *   journal_reader.c  reading back
  */
 #ifndef HOLDFAST_CORE_GROUP_JOURNAL_INTERNAL_H

@@ -8,17 +8,8 @@
 #include "core/base/err.h"
 #include "core/base/macros.h"
 
-#define NO_SLOT	    UINT32_MAX
-#define SKIPPED_MAX 2u /* slots in a row that a failure can leave without content */
-
 static void walk(struct journal_scan *scan);
 static void read_first_block(struct journal_scan *scan);
-static void flush_next(struct journal_scan *scan);
-
-static uint32_t slots_of(const struct journal_scan *scan)
-{
-	return scan->journal->options.slots;
-}
 
 bool scan_epoch_rules(const struct journal_scan *scan, uint64_t epoch, uint64_t seq)
 {
@@ -65,169 +56,6 @@ void scan_read_failed(struct journal_scan *scan, int64_t res)
 	scan_finish(scan, res);
 }
 
-/* ---- the slot index ----------------------------------------------------------------------------
- */
-
-static struct journal_slot slot_from(const struct journal_slot *slot, const struct scan_node *node)
-{
-	return (struct journal_slot){
-		.file = slot->file,
-		.lap = slot->lap + 1,
-		.first_seq = node->first_seq,
-		.first_chain = node->first_chain,
-		.first_time_ns = node->first_time_ns,
-		.last_time_ns = node->first_time_ns,
-	};
-}
-
-static void slot_ends(struct journal_slot *slot, const struct scan_place *end)
-{
-	slot->last_seq = end->at.seq - 1;
-	slot->end_off = slot->durable_off = end->at.off;
-	slot->last_time_ns = max_u64(slot->last_time_ns, end->last_time_ns);
-}
-
-/* The slot in which replay starts: what lies before the applied position is there, too. */
-static void index_start(struct journal_scan *scan, const struct scan_place *end)
-{
-	const struct scan_place *start = &scan->nodes[slots_of(scan)].start;
-	const struct scan_node *node = &scan->nodes[start->at.slot];
-	struct journal_slot *slot = &scan->journal->slots[start->at.slot];
-
-	if (node->on_path || start->at.off == 0)
-		return;
-	if (node->valid && node->first_seq < start->at.seq) {
-		*slot = slot_from(slot, node);
-		/* How new the part before the applied position is, nobody knows: now at most. */
-		if (end->last_time_ns == 0)
-			slot->last_time_ns = io_wall(scan->journal->options.io);
-		slot_ends(slot, end);
-	} else if (end->at.seq > start->at.seq) {
-		slot->first_seq = start->at.seq;
-		slot->first_chain = start->at.chain;
-		slot->first_bytes = start->at.bytes;
-		slot->first_off = start->at.off;
-		slot_ends(slot, end);
-	}
-}
-
-/* From the end back to the applied position. Returns the slot in which the path begins. */
-static uint32_t index_path(struct journal_scan *scan)
-{
-	const struct scan_place *end = &scan->nodes[scan->best].end;
-	uint32_t i = scan->best, begin = scan->nodes[slots_of(scan)].start.at.slot;
-
-	for (; i != slots_of(scan); i = scan->nodes[i].from) {
-		struct journal_slot *slot = &scan->journal->slots[i];
-
-		*slot = slot_from(slot, &scan->nodes[i]);
-		slot->first_bytes = scan->nodes[i].start.at.bytes;
-		slot_ends(slot, end);
-		end = &scan->nodes[i].start;
-		begin = i;
-	}
-	index_start(scan, end);
-	i = scan->nodes[slots_of(scan)].start.at.slot;
-	return scan->journal->slots[i].first_seq != 0 && !scan->nodes[i].on_path ? i : begin;
-}
-
-/*
- * The slots behind the end are the oldest: what they hold can still be read where it leads up to
- * the path. Their first seqs grow towards the path. One that is lower than the first of them was
- * skipped in an earlier lap; one that is not lower than its successor's was abandoned after a
- * failure.
- */
-static uint32_t stack_retained(struct journal_scan *scan, uint32_t begin, uint64_t limit_seq)
-{
-	uint32_t slot = journal_slot_after(scan->journal, scan->nodes[scan->best].end.at.slot);
-	uint32_t top = NO_SLOT;
-	uint64_t lowest_seq = 0;
-
-	for (; slot != begin; slot = journal_slot_after(scan->journal, slot)) {
-		struct scan_node *node = &scan->nodes[slot];
-
-		if (!node->valid || node->first_seq >= limit_seq || node->on_path ||
-		    node->first_seq < lowest_seq)
-			continue;
-		while (top != NO_SLOT && scan->nodes[top].first_seq >= node->first_seq)
-			top = scan->nodes[top].below;
-		if (top == NO_SLOT)
-			lowest_seq = node->first_seq;
-		node->below = top;
-		top = slot;
-	}
-	return top;
-}
-
-static void index_retained(struct journal_scan *scan, uint32_t begin)
-{
-	struct journal *journal = scan->journal;
-	uint64_t next_seq = journal->slots[begin].first_seq;
-	uint64_t next_time_ns = journal->slots[begin].first_time_ns;
-	uint32_t slot, next = begin;
-
-	if (next_seq == 0) {
-		next_seq = scan->nodes[slots_of(scan)].start.at.seq;
-		next_time_ns = io_wall(journal->options.io);
-	}
-	slot = stack_retained(scan, begin, next_seq);
-	for (; slot != NO_SLOT; slot = scan->nodes[slot].below) {
-		struct journal_slot *retained = &journal->slots[slot];
-
-		if ((next + slots_of(scan) - slot) % slots_of(scan) > SKIPPED_MAX + 1)
-			break;
-		*retained = slot_from(retained, &scan->nodes[slot]);
-		retained->last_seq = next_seq - 1;
-		retained->end_off = retained->durable_off = journal->options.slot_bytes;
-		retained->last_time_ns = max_u64(retained->first_time_ns, next_time_ns);
-		next_seq = retained->first_seq;
-		next_time_ns = retained->first_time_ns;
-		next = slot;
-	}
-}
-
-/* ---- the end -----------------------------------------------------------------------------------
- */
-
-/* What was found may still be in a cache: it counts once it is durable. */
-static void flushed(struct io_op *op, int64_t res)
-{
-	struct journal_scan *scan = container_of(op, struct journal_scan, op);
-
-	if (res < 0) {
-		journal_slot_error(scan->journal, scan->index, "flush failed: %s (%s)",
-				   err_text((int)res), err_name((int)res));
-		scan_finish(scan, res);
-		return;
-	}
-	scan->index++;
-	flush_next(scan);
-}
-
-static void flush_next(struct journal_scan *scan)
-{
-	const struct scan_node *start = &scan->nodes[slots_of(scan)];
-	struct journal *journal = scan->journal;
-
-	for (; scan->index < slots_of(scan); scan->index++) {
-		if (!scan->nodes[scan->index].on_path && !(scan->index == start->start.at.slot &&
-							   start->end.at.seq > start->start.at.seq))
-			continue;
-		scan->op.done = flushed;
-		io_flush(journal->slots[scan->index].file, &scan->op);
-		return;
-	}
-	journal_start_at(journal, &scan->nodes[scan->best].end.at);
-	scan_finish(scan, 0);
-}
-
-void scan_probed(struct journal_scan *scan)
-{
-	index_retained(scan, index_path(scan));
-	scan->index = 0;
-	flush_next(scan);
-}
-
 /* ---- walking -----------------------------------------------------------------------------------
  */
 
@@ -239,7 +67,7 @@ static void reach(struct journal_scan *scan)
 
 	if (at->seq < scan->next_first_seq)
 		return;
-	for (uint32_t i = 0; i < slots_of(scan); i++) {
+	for (uint32_t i = 0; i < scan_slots(scan); i++) {
 		struct scan_node *node = &scan->nodes[i];
 
 		if (!node->valid || node->reached)
@@ -277,7 +105,7 @@ static void end_walk(struct journal_scan *scan, const char *reason)
 	if (node->end.at.seq > scan->nodes[scan->best].end.at.seq ||
 	    (node->end.at.seq == scan->nodes[scan->best].end.at.seq && node->end.at.off > 0))
 		scan->best = scan->node;
-	for (i = 0; i < slots_of(scan); i++) {
+	for (i = 0; i < scan_slots(scan); i++) {
 		if (!scan->nodes[i].reached || scan->nodes[i].walked)
 			continue;
 		place = scan->nodes[i].start;
@@ -286,7 +114,7 @@ static void end_walk(struct journal_scan *scan, const char *reason)
 		walk_node(scan, i, &place);
 		return;
 	}
-	for (i = scan->best; i != slots_of(scan); i = scan->nodes[i].from)
+	for (i = scan->best; i != scan_slots(scan); i = scan->nodes[i].from)
 		scan->nodes[i].on_path = true;
 	scan_probe(scan);
 }
@@ -364,6 +192,7 @@ static void walk(struct journal_scan *scan)
 		}
 		condition = segment_verify(stored, header.total_bytes, &header);
 		if (condition) {
+			scan->nodes[scan->node].torn = true;
 			end_walk(scan, segment_condition_text(condition));
 			return;
 		}
@@ -378,19 +207,19 @@ static void walk(struct journal_scan *scan)
 
 static void start_walks(struct journal_scan *scan)
 {
-	struct scan_node *start = &scan->nodes[slots_of(scan)];
+	struct scan_node *start = &scan->nodes[scan_slots(scan)];
 
-	scan->best = slots_of(scan);
+	scan->best = scan_slots(scan);
 	scan->buf_len = 0;
 	start->reached = true;
 	start->end = start->start;
 	if (start->start.at.off > 0) {
-		walk_node(scan, slots_of(scan), &start->start);
+		walk_node(scan, scan_slots(scan), &start->start);
 		return;
 	}
 	/* The applied position is the beginning of a slot: one that is reached, or nothing is
 	 * there. */
-	scan->node = slots_of(scan);
+	scan->node = scan_slots(scan);
 	scan->place = start->start;
 	reach(scan);
 	end_walk(scan, "the file begins with something else");
@@ -425,7 +254,7 @@ static void first_block_read(struct io_op *op, int64_t res)
 
 static void read_first_block(struct journal_scan *scan)
 {
-	if (scan->index == slots_of(scan)) {
+	if (scan->index == scan_slots(scan)) {
 		start_walks(scan);
 		return;
 	}
@@ -504,13 +333,13 @@ void journal_open(struct journal *journal, const struct superblock *sb, struct i
 	scan->user = op;
 	scan->sb = *sb;
 	scan->buf = io_alloc(io, READER_BUF_BYTES, JOURNAL_BLOCK_BYTES);
-	scan->nodes = io_alloc(io, (slots_of(scan) + 1) * sizeof(*scan->nodes),
+	scan->nodes = io_alloc(io, (scan_slots(scan) + 1) * sizeof(*scan->nodes),
 			       _Alignof(struct scan_node));
 	if (!scan->buf || !scan->nodes) {
 		scan_finish(scan, -ENOMEM);
 		return;
 	}
-	r = start_position(journal, sb, &scan->nodes[slots_of(scan)].start.at);
+	r = start_position(journal, sb, &scan->nodes[scan_slots(scan)].start.at);
 	if (r) {
 		snprintf(journal->error, sizeof(journal->error),
 			 "superblock: the applied position lies outside of the journal");

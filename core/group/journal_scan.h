@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a journal: what journal_scan.c and journal_probe.c share. Owner: the group's loop thread.
+ * Opening a journal: what journal_scan.c, journal_probe.c and journal_index.c share. Owner: the
+ * group's loop thread.
  *
  * The scan reads the first block of every slot, then walks. A walk starts at the superblock's
  * applied position or at offset 0 of a slot and goes over what is contiguous, verifying everything.
@@ -28,6 +29,7 @@ struct scan_node {
 	struct scan_place start;
 	struct scan_place end;
 	const char *reason; /* why the walk ended there */
+	bool torn;	    /* the right header is there, the rest is not */
 	uint32_t below;	    /* retained slots: the next older one */
 };
 
@@ -46,6 +48,7 @@ struct journal_scan {
 	struct scan_place place;
 	uint64_t next_first_seq; /* no unreached slot begins below this, from here on */
 	uint32_t best;
+	uint64_t limit_seq; /* retained slots hold what is below */
 	/* the probe */
 	uint32_t probe_slot, probe_left;
 	uint64_t probe_off;
@@ -53,6 +56,10 @@ struct journal_scan {
 	unsigned run_count;
 };
 
+static inline uint32_t scan_slots(const struct journal_scan *scan)
+{
+	return scan->journal->options.slots;
+}
 /* True when a segment of that epoch can be the history's at `seq`. */
 bool scan_epoch_rules(const struct journal_scan *scan, uint64_t epoch, uint64_t seq);
 /* Reads READER_BUF_BYTES, or up to the slot's end, into buf; then `done`. */
@@ -65,6 +72,7 @@ void scan_finish(struct journal_scan *scan, int64_t res);
 /* journal_probe.c: looks behind the end of `best`; continues with scan_probed() or ends the scan.
  */
 void scan_probe(struct journal_scan *scan);
+/* journal_index.c: the end is right; makes it the journal's. */
 void scan_probed(struct journal_scan *scan);
 
 #endif
