@@ -21,7 +21,7 @@ struct volume {
 	char path[512];
 	struct io_file *file;
 	struct io_file_info info;
-	bool dirty; /* written since its last flush was submitted */
+	bool dirty; /* a write completed since its last flush was submitted */
 	/* volumes_flush()'s */
 	struct volumes *volumes;
 	struct io_op flush_op;
