@@ -557,10 +557,9 @@ void pair_converge(struct pair *pair)
 	if (standby->engine)
 		engine_group_status(standby->engine, &e);
 	sim_fail(pair->world,
-		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s "
-		 "(%s) "
-		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle "
-		 "%d",
+		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s (%s) "
+		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle %d; "
+		 "consistent %d sync %d needs %d",
 		 a.state, a.detail, (unsigned long long)a.head_seq,
 		 (unsigned long long)a.durable_seq, (unsigned long long)a.applied_seq,
 		 a.peers[0].state, a.peers[0].error, (unsigned long long)a.peers[0].durable_seq,
