@@ -235,7 +235,8 @@ LAYERS_OF_cli := base proto io conf group cli
 LAYERS_OF_sim := base proto io sim
 UNIT_DIRS := core/base proto core/io core/conf core/group core/block cli sim
 define unit_test
-$(OUT)/$(1): $(OUT)/obj/$(1).o $(UNIT_HELPER_OBJ) $(call libs_of,$(2))
+$(OUT)/$(1): $(OUT)/obj/$(1).o $(filter $(OUT)/obj/$(dir $(1))%,$(UNIT_HELPER_OBJ)) \
+	$(call libs_of,$(2))
 	$$(call say,LD,$$@)
 	$(Q)mkdir -p $$(@D)
 	$(Q)$$(link) -lcmocka

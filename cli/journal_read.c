@@ -62,15 +62,10 @@ static int read_at(int fd, uint8_t *bytes, size_t length_bytes, uint64_t off)
 static int open_slot(struct journal_view *view, uint32_t slot)
 {
 	char path[1100];
-	int res = 0;
 
 	(void)snprintf(path, sizeof(path), "%s/journal/%08" PRIu32, view->dir, slot);
 	view->fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (view->fd < 0) {
-		res = -errno;
-		damaged(view, slot, 0, "cannot be opened: %s", err_text(res));
-	}
-	return res;
+	return view->fd < 0 ? -errno : 0;
 }
 
 static void close_slot(struct journal_view *view)
@@ -214,10 +209,11 @@ static int read_slots(struct journal_view *view)
 
 		run->slot = i;
 		res = open_slot(view, i);
-		if (res == -ENOENT || res == -EACCES)
+		if (res < 0) {
+			damaged(view, i, 0, "cannot be opened: %s", err_text(res));
 			continue;
-		if (res == 0)
-			res = read_run(view, run, NULL);
+		}
+		res = read_run(view, run, NULL);
 		if (res < 0 && res != -ENOMEM) {
 			damaged(view, i, run->end_off, "cannot be read: %s", err_text(res));
 			res = 0;
