@@ -92,7 +92,10 @@ static bool extent_current(const struct extent *extent)
 	return extent->sync->active && extent->generation == extent->sync->generation;
 }
 
-/* The content is final: it is what the history says at the head of this moment. */
+/*
+ * The content is final: it is what the history says at the head of this moment. Giving the ticket back comes behind:
+ * it may make room for writes that waited, and those move the head.
+ */
 static void stamp(struct extent *extent)
 {
 	struct sync *sync = extent->sync;
@@ -101,6 +104,7 @@ static void stamp(struct extent *extent)
 	sync->last_stamp = extent->stamp;
 	extent->state = EXTENT_READY;
 	list_push_back(&sync->ready, &extent->link);
+	read_end(sync->group, &extent->ticket);
 	commit_schedule(sync->group);
 	ship_pump(sync->ship);
 }
@@ -114,14 +118,13 @@ static void read_done(struct io_op *op, int64_t res)
 	if (res >= 0)
 		writeset_overlay(&group->writeset, extent->volume_id, extent->off, extent->len,
 				 extent->buf);
-	read_end(group, &extent->ticket);
-	if (!extent_current(extent)) {
+	if (res < 0 || !extent_current(extent)) {
+		bool current = extent_current(extent);
+
+		read_end(group, &extent->ticket);
 		extent_free(extent);
-		return;
-	}
-	if (res < 0) {
-		extent_free(extent);
-		ship_disconnect(sync->ship, "a volume cannot be read for the copy");
+		if (current)
+			ship_disconnect(sync->ship, "a volume cannot be read for the copy");
 		return;
 	}
 	extent->zero = all_zero(extent->buf, extent->len);
@@ -148,7 +151,6 @@ static void map_done(struct io_op *op, int64_t res)
 		return;
 	}
 	if (hole) {
-		read_end(group, &extent->ticket);
 		extent->len = (uint64_t)res;
 		extent->zero = true;
 		sync->cursor = extent->off + extent->len;
