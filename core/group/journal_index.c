@@ -9,7 +9,6 @@
 #include "core/base/macros.h"
 #include "core/group/journal_scan.h"
 
-#define NO_SLOT	    UINT32_MAX
 #define SKIPPED_MAX 2u /* slots in a row that a failure can leave without content */
 
 static void flush_next(struct journal_scan *scan);
@@ -81,60 +80,95 @@ static uint32_t index_path(struct journal_scan *scan)
 	return scan->journal->slots[i].first_seq != 0 && !scan->nodes[i].on_path ? i : begin;
 }
 
-/*
- * The slots behind the end are the oldest: what they hold can still be read where it leads up to
- * the path. Their first seqs grow towards the path. One that is lower than the first of them was
- * skipped in an earlier lap; one that is not lower than its successor's was abandoned after a
- * failure.
+/* ---- what is older than the path ----------------------------------------------------------------
  */
-static uint32_t stack_retained(struct journal_scan *scan, uint32_t begin)
+
+/*
+ * The slots behind the end are the oldest. As a rule each of them leads up to its successor, and
+ * their first blocks show it: from some slot on all are there, and their seqs grow. Failures leave
+ * slots out, with a copy or with something from an earlier lap in them; then only a walk over the
+ * slot tells.
+ */
+static bool retained_in_order(const struct journal_scan *scan, uint32_t begin)
 {
 	uint32_t slot = journal_slot_after(scan->journal, scan->nodes[scan->best].end.at.slot);
-	uint32_t top = NO_SLOT;
-	uint64_t lowest_seq = 0;
+	uint64_t last_seq = 0;
 
 	for (; slot != begin; slot = journal_slot_after(scan->journal, slot)) {
-		struct scan_node *node = &scan->nodes[slot];
+		const struct scan_node *node = &scan->nodes[slot];
+		bool usable = node->valid && !node->on_path && node->first_seq < scan->limit_seq;
 
-		if (!node->valid || node->first_seq >= scan->limit_seq || node->on_path ||
-		    node->first_seq < lowest_seq)
-			continue;
-		while (top != NO_SLOT && scan->nodes[top].first_seq >= node->first_seq)
-			top = scan->nodes[top].below;
-		if (top == NO_SLOT)
-			lowest_seq = node->first_seq;
-		node->below = top;
-		top = slot;
+		if (last_seq > 0 && (!usable || node->first_seq <= last_seq))
+			return false;
+		if (usable)
+			last_seq = node->first_seq;
 	}
-	return top;
+	/* Right at the beginning of a slot nothing says that its predecessor leads there. */
+	return scan->nodes[scan_slots(scan)].start.at.off > 0;
 }
 
-static void index_retained(struct journal_scan *scan, uint32_t begin)
+/* The slot holds what leads up to the oldest known so far. */
+static void retain(struct journal_scan *scan, uint32_t slot)
 {
-	struct journal *journal = scan->journal;
-	uint64_t next_seq = journal->slots[begin].first_seq;
-	uint64_t next_time_ns = journal->slots[begin].first_time_ns;
-	uint32_t slot, next = begin;
+	struct journal_slot *retained = &scan->journal->slots[slot];
 
-	if (next_seq == 0) {
-		next_seq = scan->nodes[scan_slots(scan)].start.at.seq;
-		next_time_ns = io_wall(journal->options.io);
-	}
-	scan->limit_seq = next_seq;
-	slot = stack_retained(scan, begin);
-	for (; slot != NO_SLOT; slot = scan->nodes[slot].below) {
-		struct journal_slot *retained = &journal->slots[slot];
+	*retained = slot_from(retained, &scan->nodes[slot]);
+	retained->last_seq = scan->older.at.seq - 1;
+	retained->end_off = retained->durable_off = scan->journal->options.slot_bytes;
+	retained->last_time_ns = max_u64(retained->first_time_ns, scan->older.last_time_ns);
+	scan->older.at.seq = retained->first_seq;
+	scan->older.at.chain = retained->first_chain;
+	scan->older.last_time_ns = retained->first_time_ns;
+	scan->skipped = 0;
+}
 
-		if ((next + scan_slots(scan) - slot) % scan_slots(scan) > SKIPPED_MAX + 1)
-			break;
-		*retained = slot_from(retained, &scan->nodes[slot]);
-		retained->last_seq = next_seq - 1;
-		retained->end_off = retained->durable_off = journal->options.slot_bytes;
-		retained->last_time_ns = max_u64(retained->first_time_ns, next_time_ns);
-		next_seq = retained->first_seq;
-		next_time_ns = retained->first_time_ns;
-		next = slot;
+static void retain_next(struct journal_scan *scan)
+{
+	const struct scan_node *node;
+
+	while (scan->index != scan->nodes[scan->best].end.at.slot && scan->skipped <= SKIPPED_MAX) {
+		uint32_t slot = scan->index;
+
+		node = &scan->nodes[slot];
+		scan->index = slot == 0 ? scan_slots(scan) - 1 : slot - 1;
+		if (!node->valid || node->on_path || node->first_seq >= scan->older.at.seq) {
+			scan->skipped++;
+		} else if (scan->in_order) {
+			retain(scan, slot);
+		} else {
+			scan_walk_retained(scan, slot);
+			return;
+		}
 	}
+	scan->index = 0;
+	flush_next(scan);
+}
+
+void scan_retained(struct journal_scan *scan, uint32_t slot, bool leads_up)
+{
+	if (leads_up)
+		retain(scan, slot);
+	else
+		scan->skipped++;
+	retain_next(scan);
+}
+
+static void retain_first(struct journal_scan *scan, uint32_t begin)
+{
+	const struct journal_slot *slot = &scan->journal->slots[begin];
+
+	scan->older = scan->nodes[scan_slots(scan)].start;
+	scan->older.last_time_ns = io_wall(scan->journal->options.io);
+	if (slot->first_seq != 0) {
+		scan->older.at.seq = slot->first_seq;
+		scan->older.at.chain = slot->first_chain;
+		scan->older.last_time_ns = slot->first_time_ns;
+	}
+	scan->limit_seq = scan->older.at.seq;
+	scan->in_order = retained_in_order(scan, begin);
+	scan->skipped = 0;
+	scan->index = begin == 0 ? scan_slots(scan) - 1 : begin - 1;
+	retain_next(scan);
 }
 
 /* ---- making it so ------------------------------------------------------------------------------
@@ -241,7 +275,5 @@ static void flush_next(struct journal_scan *scan)
 
 void scan_probed(struct journal_scan *scan)
 {
-	index_retained(scan, index_path(scan));
-	scan->index = 0;
-	flush_next(scan);
+	retain_first(scan, index_path(scan));
 }

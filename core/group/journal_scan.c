@@ -97,6 +97,10 @@ static void end_walk(struct journal_scan *scan, const char *reason)
 	struct scan_place place;
 	uint32_t i;
 
+	if (scan->retaining) {
+		scan_retained(scan, scan->node, false);
+		return;
+	}
 	node->walked = true;
 	node->reason = reason;
 	node->end = scan->place;
@@ -173,7 +177,13 @@ static void walk(struct journal_scan *scan)
 	int condition;
 
 	for (;;) {
-		reach(scan);
+		if (!scan->retaining) {
+			reach(scan);
+		} else if (place->at.seq == scan->older.at.seq &&
+			   place->at.chain == scan->older.at.chain) {
+			scan_retained(scan, scan->node, true);
+			return;
+		}
 		if (place->at.off >= scan->journal->options.slot_bytes) {
 			end_walk(scan, "the file ends");
 			return;
@@ -192,7 +202,7 @@ static void walk(struct journal_scan *scan)
 		}
 		condition = segment_verify(stored, header.total_bytes, &header);
 		if (condition) {
-			scan->nodes[scan->node].torn = true;
+			scan->nodes[scan->node].torn |= !scan->retaining;
 			end_walk(scan, segment_condition_text(condition));
 			return;
 		}
@@ -203,6 +213,20 @@ static void walk(struct journal_scan *scan)
 		place->epoch = header.epoch;
 		place->last_time_ns = max_u64(place->last_time_ns, header.last_time_ns);
 	}
+}
+
+void scan_walk_retained(struct journal_scan *scan, uint32_t slot)
+{
+	scan->retaining = true;
+	scan->node = slot;
+	scan->place = (struct scan_place){
+		.at = {
+			.seq = scan->nodes[slot].first_seq,
+			.chain = scan->nodes[slot].first_chain,
+			.slot = slot,
+		},
+	};
+	walk(scan);
 }
 
 static void start_walks(struct journal_scan *scan)

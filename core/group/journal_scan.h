@@ -30,7 +30,6 @@ struct scan_node {
 	struct scan_place end;
 	const char *reason; /* why the walk ended there */
 	bool torn;	    /* the right header is there, the rest is not */
-	uint32_t below;	    /* retained slots: the next older one */
 };
 
 struct journal_scan {
@@ -48,7 +47,11 @@ struct journal_scan {
 	struct scan_place place;
 	uint64_t next_first_seq; /* no unreached slot begins below this, from here on */
 	uint32_t best;
-	uint64_t limit_seq; /* retained slots hold what is below */
+	/* what is older than the path */
+	uint64_t limit_seq;	 /* the path begins here */
+	struct scan_place older; /* the oldest known so far begins here */
+	unsigned skipped;	 /* slots in a row that do not lead up to it */
+	bool in_order, retaining;
 	/* the probe */
 	uint32_t probe_slot, probe_left;
 	uint64_t probe_off;
@@ -72,6 +75,9 @@ void scan_finish(struct journal_scan *scan, int64_t res);
 /* journal_probe.c: looks behind the end of `best`; continues with scan_probed() or ends the scan.
  */
 void scan_probe(struct journal_scan *scan);
+/* Walks over a slot to see whether it leads up to `older`; then scan_retained(). */
+void scan_walk_retained(struct journal_scan *scan, uint32_t slot);
+void scan_retained(struct journal_scan *scan, uint32_t slot, bool leads_up);
 /* journal_index.c: the end is right; makes it the journal's. */
 void scan_probed(struct journal_scan *scan);
 

@@ -12,7 +12,7 @@
 #include "core/base/macros.h"
 #include "tests/sim/journal_model.h"
 
-#define STEPS 250u
+#define STEPS 160u
 
 /* ---- seeds -------------------------------------------------------------------------------------
  */
