@@ -74,6 +74,7 @@ struct ship {
 	struct io_timer release_timer;
 	uint64_t release_seq;
 
+	uint64_t missing_seq, missing_ns; /* the oldest record that it lacks, and its time */
 	uint64_t durable_bytes;	/* bytes_end at durable_seq, 0 = not known yet */
 	uint64_t sent_segments, reconnects, connected_ns, heard_ns;
 };

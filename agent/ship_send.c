@@ -11,6 +11,45 @@
 
 #include "agent/ship.h"
 
+static uint64_t held_seq(const struct ship *ship)
+{
+	return ship->state == SHIP_STREAMING ? ship->durable_seq : ship->peer->durable_seq;
+}
+
+static uint64_t find_time_ns(struct ship *ship, uint64_t seq)
+{
+	struct agent_group *group = ship->group;
+	const struct segment *segment;
+	uint64_t time_ns;
+
+	if (ship->state == SHIP_STREAMING && ship->sent_count)
+		return ship->sent[ship->sent_first].first_time_ns;
+	if (group->open && group->open->header.records && group->open->header.first_seq <= seq)
+		return group->open->header.first_time_ns;
+	segment = segring_find(&group->ring, seq);
+	if (segment)
+		return segment->header.first_time_ns;
+	time_ns = journal_time_floor_ns(&group->journal, seq);
+	return time_ns ? time_ns : journal_oldest_time_ns(&group->journal);
+}
+
+/*
+ * Wall-clock time of the oldest record that the standby does not hold durably; 0 when it holds all.
+ * Found while the record is fresh, and then kept: later it has left memory, and in the end the journal.
+ */
+static uint64_t oldest_missing_ns(struct ship *ship)
+{
+	uint64_t seq = held_seq(ship) + 1;
+
+	if (seq > ship->group->head_seq)
+		return 0;
+	if (ship->missing_seq != seq) {
+		ship->missing_seq = seq;
+		ship->missing_ns = find_time_ns(ship, seq);
+	}
+	return ship->missing_ns;
+}
+
 static bool send_segment(struct ship *ship)
 {
 	struct tail *tail = &ship->tail;
@@ -94,6 +133,7 @@ static void pump(struct ship *ship)
 
 void ship_pump(struct ship *ship)
 {
+	(void)oldest_missing_ns(ship);
 	/* Sending an extent makes room for the next read, whose end may come back here. */
 	if (ship->pumping)
 		return;
@@ -128,25 +168,6 @@ uint64_t ship_floor(const struct ship *ship)
 	if (!ship->peer->needs_sync && ship->peer->durable_seq == 0 && ship->state != SHIP_STREAMING)
 		return UINT64_MAX;
 	return max_u64(ship->peer->durable_seq, ship->peer->released_seq);
-}
-
-/* Wall-clock time of the oldest record that the standby does not hold durably; 0 when it holds all. */
-static uint64_t oldest_missing_ns(struct ship *ship)
-{
-	struct agent_group *group = ship->group;
-	uint64_t durable = ship->state == SHIP_STREAMING ? ship->durable_seq : ship->peer->durable_seq;
-	struct segment *segment;
-
-	if (durable >= group->head_seq)
-		return 0;
-	if (ship->state == SHIP_STREAMING && ship->sent_count)
-		return ship->sent[ship->sent_first].first_time_ns;
-	if (group->open && group->open->header.records &&
-	    group->open->header.first_seq <= durable + 1)
-		return group->open->header.first_time_ns;
-	segment = segring_find(&group->ring, durable + 1);
-	return segment ? segment->header.first_time_ns :
-			 journal_time_floor_ns(&group->journal, durable + 1);
 }
 
 uint64_t ship_behind_ns(struct ship *ship)
@@ -202,7 +223,7 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	struct agent_group *group = ship->group;
 	bool streaming = ship->state == SHIP_STREAMING;
 	uint64_t heard = max_u64(link_heard_ns(ship->link), ship->heard_ns);
-	uint64_t durable = streaming ? ship->durable_seq : ship->peer->durable_seq;
+	uint64_t durable = held_seq(ship);
 
 	memset(s, 0, sizeof(*s));
 	snprintf(s->node, sizeof(s->node), "%s", ship->conf->node);
