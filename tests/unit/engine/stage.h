@@ -56,13 +56,14 @@ struct stage {
 	struct link *link;
 	struct io_stream *dialled;
 	struct io_op dial_op;
-	bool dial_ok, accept_ok, connected;
+	bool dial_ok, dial_failed, accept_ok, connected;
 	struct link_hello hello;
 	struct link_welcome welcome;
 	struct link_refuse refuse;
 	struct link_bye bye;
 	bool welcomed, refused, said_bye, ended;
 	struct frame ack;
+	uint64_t promised; /* highest seq ever acknowledged as durable */
 	uint64_t acked, acks, sync_acked, copied;
 	uint8_t body_buf[FRAME_SYNC_MAX_BYTES], packed[FRAME_SYNC_MAX_BYTES];
 
@@ -265,6 +266,7 @@ static inline int stage_on_frame(void *owner, const struct frame *frame, const u
 		sim_check(stage->world, frame->seq >= stage->acked);
 		stage->ack = *frame;
 		stage->acked = frame->seq;
+		stage->promised = max_u64(stage->promised, frame->seq);
 		stage->acks++;
 		break;
 	case FRAME_SYNC_ACK:
@@ -386,6 +388,10 @@ static inline void stage_meet(struct stage *stage)
 		return;
 	stage->dial_ok = stage->accept_ok = false;
 	link_start(stage->link, stage->dialled);
+	if (!stage->group) { /* it crashed in between */
+		stage->dial_failed = true;
+		return;
+	}
 	engine_group_connect(stage->group, stage->accepted, &stage->hello);
 	stage->connected = true;
 }
@@ -405,18 +411,20 @@ static inline void stage_dialled(struct io_op *op, int64_t res)
 {
 	struct stage *stage = container_of(op, struct stage, dial_op);
 
-	sim_check(stage->world, res >= 0);
-	stage->dial_ok = true;
+	stage->dial_ok = res >= 0;
+	stage->dial_failed = res < 0;
 	stage_meet(stage);
 }
 
 static inline bool stage_is_connected(void *context)
 {
-	return ((struct stage *)context)->connected;
+	struct stage *stage = context;
+
+	return stage->connected || stage->dial_failed;
 }
 
 /* Connects and says what is in stage->hello; a connection that is there is left behind. */
-static inline void stage_dial(struct stage *stage)
+static inline bool stage_try_dial(struct stage *stage)
 {
 	struct io_address address = { .text = "standby:7400" };
 
@@ -426,11 +434,16 @@ static inline void stage_dial(struct stage *stage)
 	stage->hello.head.epoch = stage->hello.epoch;
 	stage->welcomed = stage->refused = stage->said_bye = stage->ended = false;
 	stage->acked = stage->sync_acked = 0;
-	stage->connected = stage->dial_ok = stage->accept_ok = false;
+	stage->connected = stage->dial_ok = stage->dial_failed = stage->accept_ok = false;
 	memset(&stage->ack, 0, sizeof(stage->ack));
 	stage->dial_op.done = stage_dialled;
 	io_connect(sim_node_io(stage->primary), &address, &stage->dialled, &stage->dial_op);
-	sim_check(stage->world, stage_until(stage, stage_is_connected));
+	return stage_until(stage, stage_is_connected) && stage->connected;
+}
+
+static inline void stage_dial(struct stage *stage)
+{
+	sim_check(stage->world, stage_try_dial(stage));
 }
 
 static inline void stage_dial_welcome(struct stage *stage)
@@ -672,6 +685,7 @@ static inline void stage_open(struct sim_world *world, void *context)
 				      .frame = stage_on_frame,
 				      .writable = stage_on_writable,
 				      .ended = stage_on_ended };
+	size_t out_bytes = stage->volume_bytes > STAGE_VOLUME_BYTES ? 32u << 20 : 3u << 20;
 	uint8_t dirt[512];
 
 	stage->world = world;
@@ -692,7 +706,7 @@ static inline void stage_open(struct sim_world *world, void *context)
 	stage_make_conf(stage);
 	stage_make_hello(stage);
 	sim_check(world,
-		  link_new(sim_node_io(stage->primary), 32u << 20, &events, &stage->link) == 0);
+		  link_new(sim_node_io(stage->primary), out_bytes, &events, &stage->link) == 0);
 	stage_init_group(stage);
 	sim_check(world, stage_start_engine(stage) == 0);
 	stage->body(stage);
