@@ -78,7 +78,7 @@ def killed_primary(lab):
     pair.alpha.kill()
     acked = writer.died()
     begin = time.monotonic()
-    answer = pair.beta.promote("db", "--expect-epoch", "1")
+    answer = pair.beta.promote_after_loss("db", "--expect-epoch", "1")
     took = time.monotonic() - begin
     check(answer["result"] == "promoted" and answer["epoch"] == 2 and answer["served"], f"{answer}")
     uri = answer["nbd"][0]["uri"]
@@ -130,6 +130,7 @@ def interrupted(lab):
         time.sleep(0.3)
         pair.alpha.kill()
         writer.died()
+        pair.beta.wait_group("db", "engine", "no primary", lambda s: not s["standby"]["connected"])
         command = lab.spawn(
             [os.path.join(os.environ.get("HOLDFAST_BUILD", "build"), "holdfast"), "promote", "-c",
              pair.beta.conf, "db", "--yes"], lab.path("promote.log"))

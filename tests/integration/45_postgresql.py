@@ -149,7 +149,7 @@ def test(lab):
     postgres.process.wait()
     device.close()
 
-    answer = pair.beta.promote("db")
+    answer = pair.beta.promote_after_loss("db")
     device = Device(lab, answer["nbd"][0]["uri"])
     check(device.fsck() is None, "the promoted file system is damaged")
     postgres = Postgres(lab, device.mount(lab.path("mnt-beta")), "beta")

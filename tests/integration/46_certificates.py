@@ -61,6 +61,8 @@ def restart_agent(pair):
 def refused(pair, what, *words):
     """alpha's agent says why its standby does not take it; its clients are served all the same."""
     def told(state):
+        if not state["peers"]:
+            return False
         peer = state["peers"][0]
         text = peer["error"].lower()
         return not peer["connected"] and text and any(word in text for word in words)
@@ -89,13 +91,13 @@ def replication(lab, pair):
     foreign = other.issue(pair.alpha.node)
     pair.alpha.tls = dict(good, cert=foreign["cert"], key=foreign["key"])
     restart_agent(pair)
-    refused(pair, "wrong CA", "unknown ca", "unknown authority", "authority", "not trusted", "issuer")
+    refused(pair, "wrong CA", "another ca")
 
     say("the primary trusts another authority")
     pair.alpha.tls = dict(good, ca=foreign["ca"], crl=foreign["crl"])
     pair.alpha.tls.pop("crl")
     restart_agent(pair)
-    refused(pair, "engine of a foreign CA", "unknown ca", "authority", "issuer", "self-signed", "not trusted")
+    refused(pair, "engine of a foreign CA", "another ca")
 
     say("expired")
     cert, key = expired(lab, pair.pki, pair.alpha.node)
@@ -245,6 +247,7 @@ def test(lab):
     replication(lab, pair)
     no_certificate(pair)
     bad_files(lab, pair)
+    pair.alpha.wait_serving("db")
     pair.beta.wait_streaming("db")
     nbd_over_tls(lab, pair)
     writer = Writer(Plan(1, 4096, seed=46), [pair.alpha.uri("db", "data")], limit=500)

@@ -33,6 +33,7 @@ def longest_pause(writer, until):
 
 def outage(pair, writer):
     start = writer.acked
+    began = time.monotonic()
     pair.beta.kill_daemon("engine")
 
     def journal_full():
@@ -44,7 +45,9 @@ def outage(pair, writer):
     say(f"{writer.acked - start} writes while the standby was away; longest pause {worst:.2f} s; "
         f"journal {state['journal']['used_bytes'] >> 20} of {state['journal']['size_bytes'] >> 20} MiB")
     check(worst < 5, f"the primary stood still for {worst:.1f} s")
-    check(state["peers"][0]["lag"]["writes"] > 10000, "the lag is not told")
+    lag, away = state["peers"][0]["lag"], time.monotonic() - began
+    check(lag["writes"] > 10000, f"the lag is not told: {lag}")
+    check(away - 0.5 < lag["seconds"] < away + 2, f"away for {away:.1f} s, and told is {lag}")
 
 
 def test(lab):
@@ -54,6 +57,7 @@ def test(lab):
     uri = pair.alpha.uri("db", "data")
     writer = Writer(plan, [uri], depth=16)
     writer.start()
+    pair.beta.wait_group("db", "engine", "1000 writes", lambda s: s["durable_seq"] > 1000)
     for number in range(2):
         outage(pair, writer)
         if number:

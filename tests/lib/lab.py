@@ -204,6 +204,9 @@ def main(function, name, tools=()):
         print(f"skipped: {reason}")
         status = 77
     except SystemExit as leave:
+        print(f"stopped by a signal\n{''.join(traceback.format_tb(leave.__traceback__)[-4:])}", file=sys.stderr)
+        if lab:
+            lab.show_logs()
         status = leave.code
     except Exception as error:
         if isinstance(error, Failure):

@@ -171,6 +171,14 @@ class Site:
     def promote(self, group, *args, ok=(0,), seconds=60):
         return self.cli_json("promote", group, "--yes", *args, ok=ok, seconds=seconds)
 
+    def promote_after_loss(self, group, *args):
+        """Promotes when the standby has noticed that its primary is gone. It first takes what is
+        still in its sockets' buffers, and as long counts its primary as connected."""
+        self.wait_group(
+            group, "engine", "the loss to be noticed", lambda s: not s["standby"]["connected"], every=0.002
+        )
+        return self.promote(group, *args)
+
     # ---- daemons -----------------------------------------------------------------------------
 
     def start_daemon(self, daemon, wait=True):
@@ -240,7 +248,7 @@ class Site:
             return None
         return document if status == 200 else None
 
-    def wait_group(self, group, daemon, what, condition, seconds=20):
+    def wait_group(self, group, daemon, what, condition, seconds=20, every=0.02):
         last = {}
 
         def holds():
@@ -249,7 +257,7 @@ class Site:
             return state if state is not None and condition(state) else None
 
         try:
-            return wait_for(f"{self.name}: group {group}: {what}", holds, seconds)
+            return wait_for(f"{self.name}: group {group}: {what}", holds, seconds, every)
         except Failure as error:
             raise Failure(f"{error}; it is {json.dumps(last['state'])}") from None
 
