@@ -17,8 +17,11 @@
 #include "agent/ship.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "core/base/log.h"
 
 #define BACKOFF_MIN_NS 100000000ull
 #define BACKOFF_MAX_NS 5000000000ull
@@ -68,13 +71,25 @@ static void drop_connection(struct ship *ship)
 		tail_drop(&ship->tail);
 }
 
+/* Once for a reason, however often it is tried again. */
+static void tell(struct ship *ship, const char *text)
+{
+	if (strcmp(ship->told, text) == 0)
+		return;
+	snprintf(ship->told, sizeof(ship->told), "%.*s", (int)sizeof(ship->told) - 1, text);
+	log_warning("standby not connected", "group=%s standby=%s reason=\"%s\"",
+		    ship->group->conf->name, ship->conf->node, ship->told);
+}
+
 void ship_disconnect(struct ship *ship, const char *text)
 {
 	if (ship->state == SHIP_OFF || ship->state == SHIP_WAITING)
 		return;
-	if (text && text[0])
+	if (text && text[0]) {
 		snprintf(ship->error, sizeof(ship->error), "%.*s", (int)sizeof(ship->error) - 1,
 			 text);
+		tell(ship, ship->error);
+	}
 	drop_connection(ship);
 	wait_to_retry(ship);
 	settle(ship);
@@ -215,6 +230,9 @@ static void start_stream(struct ship *ship)
 	if (start->sync)
 		ship_sync_begin(ship->sync);
 	settle(ship);
+	log_info("standby connected", "group=%s standby=%s from_seq=%" PRIu64 " copy=%s",
+		 group->conf->name, ship->conf->node, start->from_seq, start->sync ? "yes" : "no");
+	ship->told[0] = 0;
 	agent_drain_floor(group);
 	ship_pump(ship);
 }
@@ -229,6 +247,7 @@ static void sync_prepared(struct io_op *op, int64_t res)
 		agent_fail(ship->group, (int)res, "a standby's dirty map cannot be written");
 		return;
 	}
+	agent_drain_floor(ship->group); /* what went into the map, the journal may let go of */
 	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
 		return;
 	ship->start_ready = true;

@@ -36,7 +36,7 @@ struct ship {
 	struct superblock_peer *peer; /* in the superblock */
 	enum ship_state state;
 	bool settled, refused, stopped;
-	char error[STATUS_TEXT_MAX];
+	char error[STATUS_TEXT_MAX], told[STATUS_TEXT_MAX]; /* told: what the log says already */
 
 	struct link *link;
 	struct io_stream *stream; /* while connecting */
