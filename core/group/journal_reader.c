@@ -18,6 +18,7 @@ enum reader_state {
 	READER_IDLE = 0,
 	READER_NEXT, /* reading the next segment */
 	READER_SEEK, /* walking headers towards seek_seq */
+	READER_DONE, /* the result is on its way */
 };
 
 static void seek_step(struct journal_reader *reader);
@@ -46,10 +47,20 @@ void journal_reader_set(struct journal_reader *reader, const struct journal_posi
 	reader->stored = NULL;
 }
 
+static void finished(struct io_op *op, int64_t res)
+{
+	struct journal_reader *reader = container_of(op, struct journal_reader, op);
+
+	reader->state = READER_IDLE;
+	reader->user->done(reader->user, res);
+}
+
+/* Busy until its owner knows. */
 static void finish(struct journal_reader *reader, int64_t res)
 {
-	reader->state = READER_IDLE;
-	io_defer(reader->journal->options.io, reader->user, res);
+	reader->state = READER_DONE;
+	reader->op.done = finished;
+	io_defer(reader->journal->options.io, &reader->op, res);
 }
 
 static void damaged(struct journal_reader *reader, const char *reason)
@@ -57,6 +68,7 @@ static void damaged(struct journal_reader *reader, const char *reason)
 	journal_slot_error(reader->journal, reader->at.slot,
 			   "damaged at offset %" PRIu64 ": seq %" PRIu64 " must be there (%s)",
 			   reader->at.off, reader->at.seq, reason);
+	reader->buf_len = 0;
 	finish(reader, -EBADMSG);
 }
 

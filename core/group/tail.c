@@ -80,7 +80,12 @@ int tail_poll(struct tail *tail)
 static void finish(struct tail *tail, int64_t res)
 {
 	tail->busy = false;
-	io_defer(tail->journal->options.io, tail->user, res);
+	tail->user->done(tail->user, res);
+}
+
+static void polled(struct io_op *op, int64_t res)
+{
+	finish(container_of(op, struct tail, op), res);
 }
 
 static void read_done(struct io_op *op, int64_t res)
@@ -118,7 +123,8 @@ void tail_next(struct tail *tail, struct io_op *op)
 	tail->user = op;
 	tail->busy = true;
 	if (r != -EAGAIN) {
-		finish(tail, r);
+		tail->op.done = polled;
+		io_defer(tail->journal->options.io, &tail->op, r);
 		return;
 	}
 	tail->op.done = tail->reader_valid ? read_done : seek_done;

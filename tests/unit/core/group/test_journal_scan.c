@@ -189,7 +189,7 @@ static void body_flips_standby(struct journal_model *model)
 	fill_laps(model, 18);
 	save(model);
 	sim_check(model->world, place_count == 40);
-	for (i = 0; i < place_count; i += i > 3 && i < 17 ? 2 : 1)
+	for (i = 0; i<place_count; i += i> 3 && i < 17 ? 2 : 1)
 		check_segment_flips(model, i, i == 18 ? 5 : 61, &refused);
 	sim_check(model->world, refused > 50);
 }
