@@ -12,18 +12,17 @@
 #include "core/base/macros.h"
 #include "tests/sim/journal_model.h"
 
-#define STEPS 160u
+#define STEPS 80u
 
 /* ---- seeds -------------------------------------------------------------------------------------
  */
 
 static uint32_t some_bytes(struct sim_world *world)
 {
-	switch (sim_between(world, 0, 9)) {
+	switch (sim_between(world, 0, 19)) {
 	case 0:
 		return (uint32_t)sim_between(world, 256 * 1024, SEGMENT_DATA_MAX_BYTES);
-	case 1:
-	case 2:
+	case 1 ... 3:
 		return (uint32_t)sim_between(world, 1, 256 * 1024);
 	default:
 		return (uint32_t)sim_between(world, 1, 16 * 1024);
@@ -157,7 +156,7 @@ static void options_of_seed(struct sim_world *world, struct journal_model_option
 		.standby = standby,
 		.dsync = standby || sim_chance(world, SIM_PPM / 2),
 		.writes_max = (unsigned)sim_between(world, 1, 16),
-		.ring_bytes = (size_t)sim_between(world, 2, 12) << 20,
+		.ring_bytes = (size_t)sim_between(world, 2, 5) << 20,
 	};
 }
 
@@ -173,7 +172,7 @@ static int run_journal(struct sim_world *world, uint64_t seed)
 	model->written_counts = !faults->write_error_ppm && !faults->flush_error_ppm;
 	restart(model);
 	for (unsigned step = 0; step < STEPS; step++) {
-		if (model->state != MODEL_RUNNING || sim_chance(world, SIM_PPM / 25)) {
+		if (model->state != MODEL_RUNNING || sim_chance(world, SIM_PPM / 20)) {
 			crash(model);
 			restart(model);
 		}
