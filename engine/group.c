@@ -275,6 +275,7 @@ static bool stop_step(struct engine_group *group)
 {
 	if (group->op_busy)
 		return false;
+	promote_finish(group, -ESHUTDOWN, "the engine stops");
 	if (group->stop_phase == STOP_DRAIN) {
 		if (!all_applied(group) &&
 		    io_now(group->io) - group->stop_since_ns < STOP_DRAIN_NS) {

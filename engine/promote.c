@@ -250,9 +250,9 @@ void engine_group_promote(struct engine_group *group, struct engine_promote *pro
 	case ENGINE_FOREIGN:
 		open_peek(group);
 		break;
-	case ENGINE_FAILED:
-		promote_finish(group, group->fail_res, "%s; correct that, then promote again",
-			       group->detail);
+	case ENGINE_FAILED: /* what failed may be over: tried at once, and that answers */
+		group->retry_at_ns = io_now(group->io);
+		standby_poke(group);
 		break;
 	case ENGINE_PROMOTING:
 	case ENGINE_STOPPING:

@@ -235,7 +235,10 @@ static void stops(struct stage *stage)
 	stage_begin_engine(stage);
 	sim_check(stage->world, stage_promote(stage, false) == 0);
 	check_primary(stage, 2, 11);
+	/* One that meets a stop is answered. */
+	stage_begin_promote(stage, false);
 	stage_stop_engine(stage);
+	sim_check(stage->world, stage->promote_done && stage->promote.res == -ESHUTDOWN);
 	sim_check(stage->world, sim_node_alloc_bytes(stage->standby) == 0);
 }
 
