@@ -451,7 +451,7 @@ bool pair_in_sync(const struct pair *pair)
 	static struct status_group a, e;
 	const struct site *standby = &pair->sites[pair->primary == &pair->sites[0]];
 
-	if (!pair->primary->agent_up || !standby->engine_up || !work_idle(pair))
+	if (!pair->primary->agent_up || !standby->engine || !work_idle(pair))
 		return false;
 	agent_group_status(pair->primary->agent, &a);
 	engine_group_status(standby->engine, &e);
@@ -530,6 +530,7 @@ void pair_sample(struct pair *pair)
 {
 	static struct status_group status;
 
+	pair->sampled_ns = sim_now(pair->world);
 	if (!pair->sites[0].agent)
 		return;
 	agent_group_status(pair->sites[0].agent, &status);
@@ -537,9 +538,15 @@ void pair_sample(struct pair *pair)
 		pair->promised = status.peers[0].durable_seq;
 }
 
+/* Asking costs more than an event does. */
 static bool in_sync(void *context)
 {
-	return pair_in_sync(context);
+	struct pair *pair = context;
+
+	if (sim_now(pair->world) < pair->ask_ns)
+		return false;
+	pair->ask_ns = sim_now(pair->world) + 2 * SIM_MS;
+	return pair_in_sync(pair);
 }
 
 void pair_converge(struct pair *pair)

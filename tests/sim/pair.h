@@ -99,6 +99,7 @@ struct pair {
 			    */
 	uint64_t epoch;
 	uint64_t requests_done, reads_checked, crashes, promotes, fenced;
+	uint64_t ask_ns, sampled_ns;
 	unsigned pace_us;
 	void *script;	 /* of pair_enum.c */
 	bool failing_ok; /* disk errors are being injected: a group may fail and is started again */

@@ -79,7 +79,12 @@ static struct run *run_of(struct sim_world *world)
 
 static bool in_sync(void *context)
 {
-	return pair_in_sync(context);
+	struct pair *pair = context;
+
+	if (sim_now(pair->world) < pair->ask_ns)
+		return false;
+	pair->ask_ns = sim_now(pair->world) + SIM_MS;
+	return pair_in_sync(pair);
 }
 
 static void start(struct sim_world *world)
@@ -136,7 +141,7 @@ static bool completed(struct run *run, const struct step *step)
 	case STEP_REST:
 		return sim_now(run->pair->world) > run->since_ns + 300 * SIM_MS;
 	case STEP_SYNC:
-		return pair_in_sync(run->pair);
+		return in_sync(run->pair);
 	case STEP_STOP:
 		return run->pair->primary->agent_up;
 	case STEP_WRITE:
@@ -156,7 +161,8 @@ static bool done(struct sim_world *world)
 {
 	struct run *run = run_of(world);
 
-	pair_sample(run->pair);
+	if (sim_now(world) >= run->pair->sampled_ns + SIM_MS)
+		pair_sample(run->pair);
 	while (run->script->steps[run->step].kind != STEP_END) {
 		const struct step *step = &run->script->steps[run->step];
 

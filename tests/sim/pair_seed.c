@@ -57,7 +57,7 @@ static void sampler(void *context)
 	struct pair *pair = context;
 
 	pair_sample(pair);
-	sim_after(pair->world, 5 * SIM_MS, sampler, pair);
+	sim_after(pair->world, 20 * SIM_MS, sampler, pair);
 }
 
 static bool has_errors(const struct sim_options *o)
