@@ -3,8 +3,8 @@
  * What crosses threads: the mailbox of a loop and its workers.
  *
  * An operation that is handed over is owned by the queue it is in; the queue's mutex orders all
- * memory that travels with it. The mutexes are leaves: nothing is locked or called while one is
- * held.
+ * memory that travels with it. The mutexes are leaves: nothing is locked while one is held, and
+ * nothing is called but the wake-up.
  */
 #include "core/io/internal.h"
 
@@ -34,10 +34,11 @@ static void mailbox_push(struct uring *loop, struct io_op *op)
 	must(pthread_mutex_lock(&loop->mailbox_lock) == 0);
 	was_empty = !loop->mailbox.first;
 	op_queue_push(&loop->mailbox, op);
-	must(pthread_mutex_unlock(&loop->mailbox_lock) == 0);
-	/* Somebody who found it empty wakes the loop; it takes everything at once. */
+	/* Somebody who found it empty wakes the loop; it takes everything at once. Under the lock:
+	 * the op can be the last thing that the loop lives for. */
 	if (was_empty)
 		mailbox_wake(loop);
+	must(pthread_mutex_unlock(&loop->mailbox_lock) == 0);
 }
 
 static void wake_prep(struct uring_req *req, struct io_uring_sqe *sqe)
@@ -83,6 +84,9 @@ void mailbox_start(struct uring *loop)
 
 void mailbox_free(struct uring *loop)
 {
+	/* A poster whose op has long been delivered may still be waking us. */
+	must(pthread_mutex_lock(&loop->mailbox_lock) == 0);
+	must(pthread_mutex_unlock(&loop->mailbox_lock) == 0);
 	if (loop->wake_fd >= 0)
 		(void)close(loop->wake_fd);
 	must(pthread_cond_destroy(&loop->worker_cond) == 0);
