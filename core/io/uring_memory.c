@@ -9,9 +9,68 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+
+/*
+ * Large blocks come straight from the kernel, as zero pages that take memory only where they are
+ * touched: rings and buffer regions are sized for the worst case. A block may be freed on another
+ * loop than it was taken on, so what is mapped is known per process.
+ */
+#define MAP_FROM_BYTES (1u << 20)
+#define MAPS_MAX       4096u
+
+static struct {
+	pthread_mutex_t lock;
+	struct iovec blocks[MAPS_MAX];
+} maps = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* The entry of a block, or a free one for NULL. The lock is held. */
+static struct iovec *map_entry(const void *memory)
+{
+	for (unsigned i = 0; i < MAPS_MAX; i++) {
+		if (maps.blocks[i].iov_base == memory)
+			return &maps.blocks[i];
+	}
+	return NULL;
+}
+
+static void *map_block(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct iovec *entry;
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	must(pthread_mutex_lock(&maps.lock) == 0);
+	entry = map_entry(NULL);
+	if (entry)
+		*entry = (struct iovec){ .iov_base = memory, .iov_len = size };
+	must(pthread_mutex_unlock(&maps.lock) == 0);
+	if (!entry)
+		munmap(memory, size);
+	return entry ? memory : NULL;
+}
+
+/* The length of a mapped block, 0 when it is none; `forget` takes it out. */
+static size_t map_len(const void *memory, bool forget)
+{
+	struct iovec *entry;
+	size_t len = 0;
+
+	must(pthread_mutex_lock(&maps.lock) == 0);
+	entry = map_entry(memory);
+	if (entry) {
+		len = entry->iov_len;
+		if (forget)
+			*entry = (struct iovec){ 0 };
+	}
+	must(pthread_mutex_unlock(&maps.lock) == 0);
+	return len;
+}
 
 void *uring_alloc(struct io *io, size_t size, size_t align)
 {
@@ -19,6 +78,8 @@ void *uring_alloc(struct io *io, size_t size, size_t align)
 
 	(void)io;
 	must(is_power_of_two(align) && align >= sizeof(void *));
+	if (size >= MAP_FROM_BYTES && align <= 4096)
+		return map_block(size);
 	if (posix_memalign(&memory, align, max_size(size, 1)) != 0)
 		return NULL;
 	memset(memory, 0, size);
@@ -46,7 +107,9 @@ void uring_release(struct io *io, void *memory)
 
 	if (!memory)
 		return;
-	len = malloc_usable_size(memory);
+	len = map_len(memory, false);
+	if (len == 0)
+		len = malloc_usable_size(memory);
 	for (unsigned i = 0; i < loop->region_count; i++) {
 		struct region *region = &loop->regions[i];
 
@@ -56,7 +119,11 @@ void uring_release(struct io *io, void *memory)
 		*region = (struct region){ 0 };
 		region_update(loop, i);
 	}
-	free(memory);
+	len = map_len(memory, true);
+	if (len > 0)
+		munmap(memory, len);
+	else
+		free(memory);
 }
 
 int uring_buffers(struct io *io, void *base, size_t len)
