@@ -311,6 +311,34 @@ static void body_cut_for_good(struct journal_model *model)
 	sim_check(model->world, bench_restart(model));
 }
 
+/*
+ * B is torn, C behind it is whole. What is written in B's place has its length and its number of
+ * records, so C lies where the next one would, with the right seq: only the chain tells that it is
+ * another history's.
+ */
+static void body_orphan_behind_the_end(struct journal_model *model)
+{
+	const struct model_segment *b, *c;
+	uint64_t end_seq;
+
+	for (unsigned i = 0; i < 3; i++)
+		bench_append(model, 3000);
+	journal_model_flush(model);
+	bench_await_durable(model);
+	save(model);
+	b = places[1].segment;
+	c = places[2].segment;
+	sim_check(model->world, b->durable_seq == 0 && c->durable_seq == 0);
+	end_seq = b->last_seq;
+	restore(model);
+	flip(model, places[1].slot, places[1].off + 5000, 1);
+	sim_check(model->world, start_up(model) && model->durable_seq == b->first_seq - 1);
+	bench_append_durably(model, 3000);
+	sim_check(model->world, model->durable_seq == end_seq);
+	bench_crash(model, SIM_POWER);
+	sim_check(model->world, bench_restart(model) && model->durable_seq == end_seq);
+}
+
 /* Segments of an epoch that has ended are neither followed nor evidence. */
 static void body_old_epoch(struct journal_model *model)
 {
@@ -420,6 +448,7 @@ RUN(lost_write, bench_dsync)
 RUN(misdirected_write, bench_dsync)
 RUN(first_block_gone, bench_writeback)
 RUN(cut_for_good, bench_writeback)
+RUN(orphan_behind_the_end, bench_writeback)
 RUN(old_epoch, bench_dsync)
 RUN(applied_at_the_end, bench_writeback)
 RUN(bad_position, bench_writeback)
@@ -435,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_misdirected_write),
 		cmocka_unit_test(test_first_block_gone),
 		cmocka_unit_test(test_cut_for_good),
+		cmocka_unit_test(test_orphan_behind_the_end),
 		cmocka_unit_test(test_old_epoch),
 		cmocka_unit_test(test_applied_at_the_end),
 		cmocka_unit_test(test_bad_position),
