@@ -362,10 +362,13 @@ install: programs ## install under DESTDIR and PREFIX (/usr/local)
 	$(Q)[[ ! -x $(OUT)/holdfast ]] || install -m 755 $(OUT)/holdfast $(DESTDIR)$(PREFIX)/bin/
 	$(Q)for daemon in holdfast-agent holdfast-engine; do [[ ! -x $(OUT)/$$daemon ]] || \
 		install -m 755 $(OUT)/$$daemon $(DESTDIR)$(PREFIX)/sbin/; done
-ifneq ($(INSTALL_UNITS),)
 	$(Q)install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	$(Q)install -m 644 $(INSTALL_UNITS) $(DESTDIR)$(PREFIX)/lib/systemd/system/
-endif
+	$(Q)for unit in $(INSTALL_UNITS); do sed 's|/usr/local|$(PREFIX)|' $$unit \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; done
+	$(Q)install -D -m 644 dist/holdfast.conf.example \
+		$(DESTDIR)$(PREFIX)/share/doc/holdfast/holdfast.conf.example
+	$(Q)install -D -m 644 dist/completion/holdfast \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdfast
 	$(Q)for page in $(INSTALL_MAN); do install -D -m 644 $$page \
 		$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done
 clean: ## remove what was built

@@ -6,9 +6,11 @@
  * loop where primaries connect, the threads of control connections.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/base/err.h"
 #include "core/base/log.h"
@@ -18,8 +20,8 @@
 #include "engine/control.h"
 #include "engine/lobby.h"
 
-#define ALIVE_MS    2000u
-#define RETRY_TICKS 5u /* of a second, more or less */
+#define ALIVE_MS      2000u
+#define RETRY_SECONDS 5
 
 struct engine {
 	struct conf *conf;
@@ -28,6 +30,12 @@ struct engine {
 	unsigned service_count;
 	struct engine_control control;
 	struct engine_lobby *lobby;
+
+	pthread_t retrier;
+	bool retrying;
+	pthread_mutex_t lock; /* of `stopping` */
+	pthread_cond_t changed;
+	bool stopping;
 };
 
 static void service_changed(void *owner)
@@ -90,6 +98,40 @@ static int start_services(struct engine *engine)
 	return 0;
 }
 
+/* Opening a group replays its journal, which takes its time: not on the thread that feeds the
+ * watchdog. */
+static void *retry(void *arg)
+{
+	struct engine *engine = arg;
+	struct timespec until;
+
+	must(pthread_mutex_lock(&engine->lock) == 0);
+	while (!engine->stopping) {
+		must(clock_gettime(CLOCK_REALTIME, &until) == 0);
+		until.tv_sec += RETRY_SECONDS;
+		if (pthread_cond_timedwait(&engine->changed, &engine->lock, &until) == 0)
+			continue;
+		must(pthread_mutex_unlock(&engine->lock) == 0);
+		for (unsigned i = 0; i < engine->service_count; i++)
+			engine_service_retry(&engine->services[i]);
+		must(pthread_mutex_lock(&engine->lock) == 0);
+	}
+	must(pthread_mutex_unlock(&engine->lock) == 0);
+	return NULL;
+}
+
+static void stop_retrying(struct engine *engine)
+{
+	if (!engine->retrying)
+		return;
+	must(pthread_mutex_lock(&engine->lock) == 0);
+	engine->stopping = true;
+	must(pthread_cond_signal(&engine->changed) == 0);
+	must(pthread_mutex_unlock(&engine->lock) == 0);
+	must(pthread_join(engine->retrier, NULL) == 0);
+	engine->retrying = false;
+}
+
 static int start(struct engine *engine)
 {
 	char error[1024];
@@ -105,13 +147,17 @@ static int start(struct engine *engine)
 		res = engine_lobby_start(engine->conf, engine->tls, engine->services,
 					 engine->service_count, daemon_broken, &engine->lobby,
 					 error, sizeof(error));
-	if (res < 0)
+	if (res < 0) {
 		log_error("cannot start", "reason=\"%s\"", error);
-	return res;
+		return res;
+	}
+	engine->retrying = pthread_create(&engine->retrier, NULL, retry, engine) == 0;
+	return engine->retrying ? 0 : -EAGAIN;
 }
 
 static void stop(struct engine *engine)
 {
+	stop_retrying(engine);
 	engine->lobby = engine_lobby_stop(engine->lobby);
 	engine->control.server = control_server_free(engine->control.server);
 	for (unsigned i = 0; i < engine->service_count; i++)
@@ -163,9 +209,9 @@ static void watchdog(struct engine *engine)
 
 int main(int argc, char **argv)
 {
-	struct engine engine = { .conf = NULL };
+	struct engine engine = { .lock = PTHREAD_MUTEX_INITIALIZER,
+				 .changed = PTHREAD_COND_INITIALIZER };
 	enum daemon_event event;
-	unsigned ticks = 0;
 	int code;
 
 	if (!daemon_begin(argc, argv, "holdfast-engine", &engine.conf, &code))
@@ -181,10 +227,6 @@ int main(int argc, char **argv)
 	while ((event = daemon_wait()) != DAEMON_STOP) {
 		if (event == DAEMON_RELOAD)
 			reload(&engine);
-		if (++ticks % RETRY_TICKS == 0) {
-			for (unsigned i = 0; i < engine.service_count; i++)
-				engine_service_retry(&engine.services[i]);
-		}
 		tell_status(&engine);
 		if (daemon_watchdog_due())
 			watchdog(&engine);
