@@ -2,10 +2,12 @@
 /* The scenarios that holdfast-sim knows: one line for each. */
 #include "tests/sim/selftest.h"
 #include "tests/sim/pair.h"
+#include "tests/sim/scenario_journal.h"
 #include "tests/sim/sim.h"
 
 const struct sim_scenario *const sim_scenarios[] = {
 	&scenario_selftest,
+	&scenario_journal,
 	&pair_scenario,
 	&pair_scripts,
 	NULL,
