@@ -119,6 +119,41 @@ UNIT(test_cut_copies)
 	stage_run(cut);
 }
 
+/* The end of a copy that was cut is still on its way to the volumes when the next copy begins. */
+static void late_end(struct stage *stage)
+{
+	struct sim_fault slow = { .node = stage->standby,
+				  .pattern = "/vol/*",
+				  .ops = SIM_WRITE,
+				  .action = SIM_DELAY,
+				  .delay_ns = 300 * SIM_MS,
+				  .count = 2 };
+
+	sim_fault_add(stage->world, &slow);
+	stage_first_copy(stage, 50);
+	sim_run_for(stage->world, 30 * SIM_MS);
+	stage_dial_welcome(stage);
+	sim_check(stage->world, stage->welcome.syncing);
+	stage_send_start(stage, &(struct link_start){ .from_seq = 1, .sync = true });
+	stage_send_extent(stage, 0, 0, 4096, 51, false);
+	for (unsigned i = 0; i < 4; i++) {
+		stage_send_beat(stage, 0, 0, 0);
+		sim_run_for(stage->world, SIM_SECOND);
+	}
+	sim_check(stage->world, stage->sync_acked == 1 && !stage_is_over(stage));
+	sim_check(stage->world, !stage_status(stage)->consistent);
+	stage_check_volumes(stage, "both copies");
+	stage_send_end(stage, 0);
+	sim_check(stage->world, stage_until(stage, stage_is_consistent));
+	sim_run_for(stage->world, 20 * SIM_MS);
+	sim_check(stage->world, stage->sync_acked == 2);
+}
+
+UNIT(test_late_end)
+{
+	stage_run(late_end);
+}
+
 /* A resync begins on a consistent standby: not consistent until it is over. */
 static void resync(struct stage *stage)
 {
@@ -250,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_end_waits_for_the_highest_stamp),
 		cmocka_unit_test(test_cut_copies),
+		cmocka_unit_test(test_late_end),
 		cmocka_unit_test(test_resync),
 		cmocka_unit_test(test_bad_extents),
 		cmocka_unit_test(test_many_extents),

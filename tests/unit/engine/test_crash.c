@@ -300,11 +300,43 @@ UNIT(test_every_operation_fails_for_a_while)
 	fail_everywhere(true);
 }
 
+/* ---- checkpoints -------------------------------------------------------------------------------
+ */
+
+/* Batches end while a checkpoint's flush is under way: it must not count them. */
+static void slow_flush(struct stage *stage)
+{
+	struct sim_fault slow = { .node = stage->standby,
+				  .pattern = "/vol/*",
+				  .ops = SIM_FLUSH,
+				  .action = SIM_DELAY,
+				  .delay_ns = 40 * SIM_MS };
+
+	stage_fill(stage);
+	sim_fault_add(stage->world, &slow);
+	for (unsigned i = 0; i < 60; i++) {
+		stage_send_segment(stage, stage_write(stage, i % 2, i % 15 * 4096, 4096, 20 + i));
+		sim_run_for(stage->world, 5 * SIM_MS);
+	}
+	sim_run_for(stage->world, plan.at * SIM_MS);
+	plan.kind = SIM_POWER;
+	plan.copied = true;
+	crash_now(stage);
+	come_back(stage);
+}
+
+UNIT(test_batches_during_a_checkpoint)
+{
+	for (plan.at = 0; plan.at < 60; plan.at += 3)
+		stage_run_sized(slow_flush, 1 + plan.at, 0, 0, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power_loss_at_every_event),
 		cmocka_unit_test(test_kill_at_every_event),
+		cmocka_unit_test(test_batches_during_a_checkpoint),
 		cmocka_unit_test(test_every_operation_fails_once),
 		cmocka_unit_test(test_every_operation_fails_for_a_while),
 	};

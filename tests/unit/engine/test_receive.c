@@ -224,6 +224,62 @@ UNIT(test_reset_forward)
 	stage_run(reset_forward);
 }
 
+/* The same while apply is far behind: what was not applied is not needed any more. */
+static void reset_behind(struct stage *stage)
+{
+	struct sim_fault slow = { .node = stage->standby,
+				  .pattern = "/vol/*",
+				  .ops = SIM_WRITE,
+				  .action = SIM_DELAY,
+				  .delay_ns = 50 * SIM_MS };
+	struct sim_fault slow_store = { .node = stage->standby,
+					.pattern = STAGE_DIR "/*",
+					.ops = SIM_WRITE,
+					.action = SIM_DELAY,
+					.delay_ns = 30 * SIM_MS };
+
+	stage_fill(stage);
+	sim_fault_add(stage->world, &slow);
+	for (unsigned i = 0; i < 30; i++) {
+		stage_send_segment(stage, stage_write(stage, i % 2, i % 15 * 4096, 4096, 20 + i));
+		sim_run_for(stage->world, SIM_MS);
+	}
+	sim_check(stage->world, stage_until(stage, stage_all_durable));
+	sim_fault_add(stage->world, &slow_store);
+	stage_write(stage, 0, 4096, 4096, 12); /* never sent */
+	stage_dial_welcome(stage);
+	sim_check(stage->world, stage->welcome.applied_seq < 30);
+	stage_send_start(stage, &(struct link_start){ .from_seq = stage->next_seq,
+						      .sync = true,
+						      .reset = true,
+						      .base = { .epoch = 1,
+								.seq = stage->next_seq - 1,
+								.chain = stage->chain,
+								.bytes = stage->bytes } });
+	stage_send_segment(stage, stage_write(stage, 1, 0, 4096, 13));
+	stage_send_extent(stage, 0, 0, STAGE_VOLUME_BYTES, 14, true);
+	stage_send_segment(stage, stage_write(stage, 0, 512, 4096, 15));
+	stage_send_extent(stage, 1, 0, STAGE_VOLUME_BYTES, 16, false);
+	stage_send_segment(stage, stage_write(stage, 1, 8192, 4096, 17));
+	stage_send_end(stage, stage->next_seq - 1);
+	sim_check(stage->world, stage_until(stage, stage_is_consistent));
+	sim_check(stage->world, stage_until(stage, stage_all_applied));
+	stage_check_volumes(stage, "reset behind");
+	sim_run_for(stage->world, 200 * SIM_MS);
+	sim_check(stage->world, stage->sync_acked == 3);
+	stage_crash(stage, SIM_POWER);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	sim_check(stage->world, stage_is_consistent(stage));
+	sim_check(stage->world, stage_promote(stage, true) == 0);
+	stage_check_volumes(stage, "promoted");
+}
+
+UNIT(test_reset_while_apply_is_behind)
+{
+	for (uint64_t seed = 1; seed < 6; seed++)
+		stage_run_sized(reset_behind, seed, 0, 0, 0);
+}
+
 /* ---- damage -----------------------------------------------------------------------------------
  */
 
@@ -302,6 +358,12 @@ static void wrong_chain(struct stage *stage)
 	stage_fill(stage);
 	stage_send_segment(stage, stage_write(stage, 0, 0, 4096, 7));
 	stage->chain ^= 1;
+	stage_send_segment(stage, stage_write(stage, 0, 0, 4096, 8));
+	stage_expect_bye(stage, "does not continue");
+	/* The right chain, but another seq. */
+	stage->chain = stage->segments[1].chain_next;
+	stage->next_seq = 7;
+	stage_resume(stage);
 	stage_send_segment(stage, stage_write(stage, 0, 0, 4096, 8));
 	stage_expect_bye(stage, "does not continue");
 	stage->chain = stage->segments[1].chain_next;
@@ -528,6 +590,7 @@ int main(void)
 		cmocka_unit_test(test_duplicates_and_gaps),
 		cmocka_unit_test(test_wrong_start),
 		cmocka_unit_test(test_reset_forward),
+		cmocka_unit_test(test_reset_while_apply_is_behind),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_bad_records),
 		cmocka_unit_test(test_wrong_chain_and_group),
