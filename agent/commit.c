@@ -14,6 +14,8 @@
 #include "agent/internal.h"
 #include "core/base/crc32c.h"
 
+#define LZ4_STEP_MAX 32u
+
 static bool open_segment(struct agent_group *group)
 {
 	struct segment *segment;
@@ -86,6 +88,29 @@ int commit_record(struct agent_group *group, struct record *record, const uint8_
 	return COMMIT_OK;
 }
 
+/*
+ * Whether the LZ4 form is worth it: what does not shrink by an eighth costs the followers more than it saves the
+ * disk. Data that does not compress mostly comes in runs, so after a vain try some segments are stored raw at
+ * once, twice as many after each further one.
+ */
+static bool try_lz4(struct agent_group *group, struct segment *segment, uint8_t *stored)
+{
+	struct segment_header *header = &segment->header;
+
+	if (group->lz4_pause) {
+		group->lz4_pause--;
+		return false;
+	}
+	if (segment_seal_lz4(header, segment->table, segment->data, stored) &&
+	    header->total_bytes <= (header->data_raw_bytes + SEGMENT_ALIGN_BYTES) / 8 * 7) {
+		group->lz4_step = 0;
+		return true;
+	}
+	group->lz4_step = (unsigned)min_u64(max_u64(2ull * group->lz4_step, 1), LZ4_STEP_MAX);
+	group->lz4_pause = group->lz4_step;
+	return false;
+}
+
 void commit_seal(struct agent_group *group)
 {
 	struct segment *segment = group->open;
@@ -108,7 +133,7 @@ void commit_seal(struct agent_group *group)
 				0;
 	data_end = SEGMENT_HEAD_MAX_BYTES + round_up(group->open_data, SEGMENT_ALIGN_BYTES);
 	lz4 = segment->block + data_end;
-	if (segment_seal_lz4(header, segment->table, segment->data, lz4)) {
+	if (try_lz4(group, segment, lz4)) {
 		segment->stored = lz4;
 		used = data_end + header->total_bytes;
 	} else {

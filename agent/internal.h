@@ -91,6 +91,7 @@ struct agent_group {
 	uint32_t open_data;	/* bytes in its data area */
 	uint32_t segment_data_max; /* a segment must fit into a journal file */
 	uint64_t writer;	/* nonce of this opening of the journal */
+	unsigned lz4_pause, lz4_step; /* segments stored raw without a try; how many after the last vain one */
 	uint64_t flush_at_seal_seq; /* the segment that gets this seq is to be flushed when appended */
 	uint64_t head_seq, head_bytes; /* last assigned */
 	struct io_op turn_op;	/* end of turn: seal */
