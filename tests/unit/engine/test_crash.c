@@ -331,12 +331,64 @@ UNIT(test_batches_during_a_checkpoint)
 		stage_run_sized(slow_flush, 1 + plan.at, 0, 0, 0);
 }
 
+/* ---- a new beginning ----------------------------------------------------------------------------
+ */
+
+/* A START that empties the journal while apply is behind and checkpoints go on, crashed on its way.
+ */
+static void new_beginning(struct stage *stage)
+{
+	struct sim_fault slow = { .node = stage->standby,
+				  .ops = SIM_WRITE,
+				  .action = SIM_DELAY,
+				  .delay_ns = 20 * SIM_MS };
+
+	stage_fill(stage);
+	for (unsigned i = 0; i < 20; i++)
+		stage_send_segment(stage, stage_write(stage, i % 2, i % 15 * 4096, 4096, 20 + i));
+	sim_check(stage->world, stage_until(stage, stage_all_durable));
+	sim_fault_add(stage->world, &slow);
+	stage_send_segment(stage, stage_write(stage, 0, 4096, 4096, 90));
+	sim_check(stage->world, stage_until(stage, stage_all_durable));
+	stage_write(stage, 0, 4096, 8192, 91); /* never sent */
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = stage->next_seq,
+						      .sync = true,
+						      .reset = true,
+						      .base = { .epoch = 1,
+								.seq = stage->next_seq - 1,
+								.chain = stage->chain,
+								.bytes = stage->bytes } });
+	stage_send_segment(stage, stage_write(stage, 1, 0, 4096, 92));
+	sim_run_for(stage->world, plan.at * SIM_MS);
+	plan.kind = plan.at % 2 ? SIM_KILL : SIM_POWER;
+	plan.copied = false;
+	crash_now(stage);
+	sim_fault_clear(stage->world);
+	come_back(stage);
+}
+
+static void new_beginning_often(struct stage *stage)
+{
+	stage->group_conf.checkpoint_interval_ns = 15 * SIM_MS;
+	new_beginning(stage);
+}
+
+UNIT(test_new_beginning)
+{
+	for (plan.at = 0; plan.at < 500; plan.at += 7) {
+		stage_run_sized(new_beginning, 1 + plan.at, 0, 0, 0);
+		stage_run_sized(new_beginning_often, 1 + plan.at, 0, 0, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power_loss_at_every_event),
 		cmocka_unit_test(test_kill_at_every_event),
 		cmocka_unit_test(test_batches_during_a_checkpoint),
+		cmocka_unit_test(test_new_beginning),
 		cmocka_unit_test(test_every_operation_fails_once),
 		cmocka_unit_test(test_every_operation_fails_for_a_while),
 	};
