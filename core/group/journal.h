@@ -163,9 +163,9 @@ uint64_t journal_next_release_seq(const struct journal *journal);
 uint64_t journal_time_floor_ns(const struct journal *journal, uint64_t seq);
 /* Standby: forget everything, continue at `base` (seq = next seq to come; its slot and off do not
  * count, the journal starts at offset 0 of slot 0, as head then says). Completes when the old
- * content can never be taken for new (first blocks of all slots zeroed, durably). Nothing may be in
- * flight. The superblock that makes `base` the applied position, with durable_seq below base, is
- * stored before this call: a crash in between finds an empty journal. */
+ * content can never be taken for new (first blocks of all slots zeroed, durably). Everything
+ * appended is durable. The superblock that makes `base` the applied position, with durable_seq
+ * below base, is stored before this call: a crash in between finds an empty journal. */
 void journal_reset(struct journal *journal, const struct journal_position *base, struct io_op *op);
 /* Retention by age: invalidates slots at or below the floor whose newest record is older than
  * `before_ns`. Returns how many. */

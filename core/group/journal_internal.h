@@ -53,7 +53,7 @@ struct journal_internal {
 	struct io_op zero_op;
 	uint8_t *zeroes; /* JOURNAL_BLOCK_BYTES */
 	bool zero_busy;
-	uint32_t reset_slot;
+	uint32_t zero_slot;
 	struct io_op *reset_user;
 	struct journal_position reset_base;
 	struct journal_scan *scan; /* while opening */

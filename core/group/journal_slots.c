@@ -104,6 +104,7 @@ uint64_t journal_time_floor_ns(const struct journal *journal, uint64_t seq)
  */
 
 static void zero_next(struct journal *journal);
+static void reset_start(struct journal *journal);
 
 static void write_zeroes(struct journal *journal, uint32_t slot, io_done_fn done)
 {
@@ -124,7 +125,11 @@ static void expired_zeroed(struct io_op *op, int64_t res)
 	 * short. */
 	(void)res;
 	internal->zero_busy = false;
-	journal->slots[internal->reset_slot].zeroing = false;
+	if (internal->reset_user) {
+		reset_start(journal);
+		return;
+	}
+	journal->slots[internal->zero_slot].zeroing = false;
 	zero_next(journal);
 	if (journal->blocked)
 		journal_pump_soon(journal);
@@ -137,7 +142,7 @@ static void zero_next(struct journal *journal)
 	for (uint32_t i = 0; !internal->zero_busy && i < journal->options.slots; i++) {
 		if (!journal->slots[i].zeroing)
 			continue;
-		internal->reset_slot = i;
+		internal->zero_slot = i;
 		write_zeroes(journal, i, expired_zeroed);
 	}
 }
@@ -147,7 +152,8 @@ unsigned journal_expire(struct journal *journal, uint64_t before_ns)
 	const struct journal_slot *oldest;
 	unsigned count = 0;
 
-	must(journal->opened && !journal->internal->reset_user);
+	if (!journal->opened || journal->failed || journal->internal->reset_user)
+		return 0;
 	while ((oldest = oldest_above(journal, 0)) &&
 	       oldest != &journal->slots[journal->head.slot] &&
 	       oldest->last_seq <= journal->floor_seq && oldest->last_time_ns < before_ns) {
@@ -172,7 +178,7 @@ static void reset_finish(struct journal *journal, int64_t res)
 	internal->zero_busy = false;
 	internal->reset_user = NULL;
 	if (res < 0) {
-		journal_slot_error(journal, internal->reset_slot, "first block cannot be zeroed");
+		journal_slot_error(journal, internal->zero_slot, "first block cannot be zeroed");
 		journal->failed = true;
 	} else {
 		journal_start_at(journal, &internal->reset_base);
@@ -187,25 +193,34 @@ static void reset_zeroed(struct io_op *op, int64_t res)
 	struct journal_internal *internal = container_of(op, struct journal_internal, zero_op);
 	struct journal *journal = internal->journal;
 
-	if (res < 0 || ++internal->reset_slot == journal->options.slots) {
+	if (res < 0 || ++internal->zero_slot == journal->options.slots) {
 		reset_finish(journal, res);
 		return;
 	}
-	write_zeroes(journal, internal->reset_slot, reset_zeroed);
+	write_zeroes(journal, internal->zero_slot, reset_zeroed);
+}
+
+static void reset_start(struct journal *journal)
+{
+	for (uint32_t i = 0; i < journal->options.slots; i++) {
+		journal->slots[i].zeroing = false;
+		journal_slot_clear(&journal->slots[i]);
+	}
+	journal->internal->zero_slot = 0;
+	write_zeroes(journal, 0, reset_zeroed);
 }
 
 void journal_reset(struct journal *journal, const struct journal_position *base, struct io_op *op)
 {
 	struct journal_internal *internal = journal->internal;
 
-	must(journal_is_quiet(journal) && !internal->reset_user && journal->slots[0].file);
+	must(!internal->reset_user && journal->slots[0].file);
 	must(list_empty(&journal->queue) && list_empty(&journal->flight));
-	for (uint32_t i = 0; i < journal->options.slots; i++)
-		journal_slot_clear(&journal->slots[i]);
 	internal->reset_user = op;
 	internal->reset_base = *base;
 	internal->reset_base.slot = 0;
 	internal->reset_base.off = 0;
-	internal->reset_slot = 0;
-	write_zeroes(journal, 0, reset_zeroed);
+	/* Else it starts when the expiry that is under way has written its block. */
+	if (!internal->zero_busy)
+		reset_start(journal);
 }

@@ -71,7 +71,7 @@ struct journal_model {
 	unsigned count, appended;
 	uint64_t written_seq, durable_seq; /* as reported */
 	uint64_t floor_seq;
-	uint64_t base_seq; /* the journal was started anew here */
+	uint64_t base_seq;   /* the journal was started anew here */
 	uint64_t must_seq;   /* the least that the next start has to find */
 	bool written_counts; /* no error so far: after a kill, written is enough */
 	enum model_state state;

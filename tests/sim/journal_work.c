@@ -277,7 +277,7 @@ void journal_model_reset(struct journal_model *model, uint64_t skip)
 		.bytes = run->journal.head.bytes + skip,
 	};
 
-	must(model->options.standby && !run->tail_busy && journal_is_quiet(&run->journal));
+	must(model->options.standby && !run->tail_busy);
 	model->appended = model->count = 0;
 	model->sb.applied_seq = model->sb.durable_seq = base.seq - 1;
 	model->sb.applied_bytes = base.bytes;

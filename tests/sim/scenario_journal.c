@@ -59,7 +59,7 @@ static void crash(struct journal_model *model)
 static bool can_reset(const struct journal_model *model)
 {
 	return model->options.standby && !model->run->tail_busy &&
-	       journal_is_quiet(&model->run->journal) && list_empty(&model->run->journal.queue);
+	       list_empty(&model->run->journal.flight) && list_empty(&model->run->journal.queue);
 }
 
 static void work(struct journal_model *model)

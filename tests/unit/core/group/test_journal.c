@@ -330,9 +330,14 @@ static void body_reset(struct journal_model *model)
 	struct journal *journal = &model->run->journal;
 
 	bench_append_durably(model, BENCH_LARGE);
-	bench_append_durably(model, 3000);
+	bench_append_durably(model, BENCH_LARGE);
+	journal_model_apply(model, model->durable_seq);
+	journal_model_floor(model, model->durable_seq);
+	/* Also while old content is being expired. */
+	sim_check(world, journal_expire(journal, UINT64_MAX) == 1);
 	journal_model_reset(model, 100);
 	sim_check(world, !journal_is_quiet(journal));
+	sim_check(world, journal_expire(journal, UINT64_MAX) == 0);
 	sim_run_for(world, SIM_SECOND);
 	sim_check(world, !model->run->resetting && model->state == MODEL_RUNNING);
 	sim_check(world, journal->head.slot == 0 && journal->head.off == 0);
