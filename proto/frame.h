@@ -51,7 +51,7 @@ enum frame_type {
 	FRAME_SYNC_ZERO = 9,
 	FRAME_SYNC_END = 10, /* seq = highest stamp: consistent once applied beyond; no body */
 	/* seq = how many SYNC_DATA and SYNC_ZERO frames of this connection are durable on the
-	 * volumes; no body */
+	 * volumes; SYNC_END counts as one more once the copy is durably consistent; no body */
 	FRAME_SYNC_ACK = 11,
 	FRAME_BYE = 12, /* body: Bye */
 };
