@@ -126,7 +126,8 @@ struct journal {
 enum journal_condition {
 	JOURNAL_E_DAMAGED = 1
 };
-int journal_init(struct journal *journal, const struct journal_options *options); /* memory only */
+/* Memory only. -ENOMEM; -EINVAL: fewer than 2 slots, or slots that no segment fits into. */
+int journal_init(struct journal *journal, const struct journal_options *options);
 void journal_open(struct journal *journal, const struct superblock *sb, struct io_op *op);
 /* journal_is_quiet() holds and no reader is active. Appended segments that are not durable are let
  * go of. */

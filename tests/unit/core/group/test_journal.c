@@ -411,6 +411,25 @@ static void body_no_memory(struct journal_model *model)
 	sim_check(model->world, bench_restart(model));
 }
 
+static void body_geometry(struct journal_model *model)
+{
+	struct journal_options options = model->run->journal.options;
+	static struct journal journal;
+
+	options.slots = 1;
+	sim_check(model->world, journal_init(&journal, &options) == -EINVAL);
+	options.slots = 2;
+	options.slot_bytes = SEGMENT_TOTAL_MAX_BYTES - 4096;
+	sim_check(model->world, journal_init(&journal, &options) == -EINVAL);
+	options.slot_bytes = SEGMENT_TOTAL_MAX_BYTES + 512;
+	sim_check(model->world, journal_init(&journal, &options) == -EINVAL);
+	journal_deinit(&journal);
+	options.slot_bytes = SEGMENT_TOTAL_MAX_BYTES;
+	sim_check(model->world, journal_init(&journal, &options) == 0);
+	journal_deinit(&journal);
+	journal_deinit(&journal);
+}
+
 #define RUN(name, options)                                                                         \
 	UNIT(test_##name)                                                                          \
 	{                                                                                          \
@@ -433,6 +452,7 @@ RUN(reset, bench_standby)
 RUN(clean_stop, bench_writeback)
 RUN(close_while_blocked, bench_writeback)
 RUN(no_memory, bench_dsync)
+RUN(geometry, bench_writeback)
 
 int main(void)
 {
@@ -454,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_clean_stop),
 		cmocka_unit_test(test_close_while_blocked),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_geometry),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
