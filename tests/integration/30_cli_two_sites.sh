@@ -6,6 +6,7 @@
 set -euo pipefail
 
 build=${HOLDFAST_BUILD:?set it to the directory of the programs}
+source=${HOLDFAST_SOURCE:?set it to the source tree}
 PATH=$build:/usr/bin:$PATH
 work=$(mktemp -d)
 declare -A pids=()
@@ -191,21 +192,31 @@ curl -sf --unix-socket b/run/engine.sock http://x/metrics >out
 has out 'holdfast_rpo_seconds{group="db",node="beta.example",peer="alpha.example"}'
 has out 'holdfast_consistent{group="db",node="beta.example"} 1'
 grep -q 'role="primary"} 1' out && die "the engine claims to be primary"
+curl -sf "http://127.0.0.1:$metrics_a/metrics" >>out
+while read -r name; do
+	has "$source/docs/reference.md" "\`$name\`"
+done < <(sed -n 's/^# TYPE \([a-z_]*\) .*/\1/p' out | sort -u)
 
 say "release and adopt"
-control() { curl -s --unix-socket "$1/run/$2.sock" -X POST -o out -w '%{http_code}' "http://x/v1/groups/$3"; }
-[[ $(control a agent db/release) == 200 ]] || die "release"
+# control SITE DAEMON CODE PATH: posts; the HTTP status must be CODE.
+control() {
+	local have
+	have=$(curl -sS --unix-socket "$1/run/$2.sock" -X POST -o out -w '%{http_code}' \
+		"http://x/v1/groups/$4" 2>err) || true
+	[[ $have == "$3" ]] || { cat out err; die "status $have instead of $3: $4 on $1"; }
+}
+control a agent 200 db/release
 field .already false
-[[ $(control a agent db/release) == 200 ]] || die "release again"
+control a agent 200 db/release
 field .already true
 cmp a/data.img b/data.img || die "the volumes are not current after a release"
-[[ $(control a agent db/adopt) == 200 ]] || die "adopt"
+control a agent 200 db/adopt
 field .state serving
-[[ $(control a agent db/adopt) == 200 ]] || die "adopt again"
+control a agent 200 db/adopt
 field .already true
-[[ $(control b agent db/adopt) == 409 ]] || die "the standby's agent served the group"
+control b agent 409 db/adopt
 field .error.reason not-primary
-[[ $(control a agent none/adopt) == 404 ]] || die "adopted a group that is not there"
+control a agent 404 none/adopt
 
 say "promote: refused"
 until_true is_streaming
