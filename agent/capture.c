@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Capture: what clients of the volumes ask becomes records, reads are answered from write set and volume.
+ * Capture: what clients of the volumes ask becomes records, reads are answered from write set and
+ * volume.
  *
- * Invariant R1 (linearizable reads): a read is answered with volume content overlaid by the write set as it is
- * when the volume read completes; segments applied after it was submitted stay in the write set until then
- * (agent_drain_retire, write set invariant W1).
- * Invariant R2: a FLUSH completes after everything acknowledged before it, on any connection, is durable.
- * Requests that find no room wait in order of arrival; nothing is ever refused for lack of room.
+ * Invariant R1 (linearizable reads): a read is answered with volume content overlaid by the write
+ * set as it is when the volume read completes; segments applied after it was submitted stay in the
+ * write set until then (agent_drain_retire, write set invariant W1). Invariant R2: a FLUSH
+ * completes after everything acknowledged before it, on any connection, is durable. Requests that
+ * find no room wait in order of arrival; nothing is ever refused for lack of room.
  */
 #include <errno.h>
 #include <string.h>
@@ -130,7 +131,8 @@ static void map_done(struct io_op *io_op, int64_t res)
 	struct agent_group *group = op->group;
 	struct export_request *request = op->request;
 
-	/* What the write set has gained meanwhile only ever turns a reported hole into data: report data. */
+	/* What the write set has gained meanwhile only ever turns a reported hole into data: report
+	 * data. */
 	request->hole = op->hole;
 	if (res > 0 && writeset_covers(&group->writeset, op->export->volume->id.id,
 				       request->offset_bytes, (uint64_t)res) != WRITESET_NONE)
@@ -195,7 +197,8 @@ static bool do_write(struct agent_group *group, struct export_request *request)
 
 		if (!room)
 			return false;
-		/* A write that a whole segment can hold is one record, so that it stays in one piece. */
+		/* A write that a whole segment can hold is one record, so that it stays in one
+		 * piece. */
 		record.length_bytes = (uint32_t)min_u64(
 			left, left <= group->segment_data_max ? group->segment_data_max : room);
 		record.offset_bytes = request->offset_bytes + *done;
@@ -314,8 +317,7 @@ static void submit(struct export *export, struct export_request *request)
 	request->priv[REQUEST_DONE] = 0;
 	request->priv[REQUEST_START] = io_now(group->io);
 	if (group->state != AGENT_SERVING) {
-		capture_finish(group, request,
-			       group->state == AGENT_STOPPING ? -ESHUTDOWN : -EIO);
+		capture_finish(group, request, group->state == AGENT_STOPPING ? -ESHUTDOWN : -EIO);
 		return;
 	}
 	if (request->length_bytes == 0 && request->op != EXPORT_FLUSH) {

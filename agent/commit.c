@@ -2,11 +2,12 @@
 /*
  * Group commit: records become segments, segments go to the journal.
  *
- * One segment is open at a time. It is sealed at the end of a turn while fewer than JOURNAL_WRITES_MAX
- * are on their way to the journal, so that whatever arrives while the disk is busy shares the next one; or
- * when it is full. No timer delays a write.
+ * One segment is open at a time. It is sealed at the end of a turn while fewer than
+ * JOURNAL_WRITES_MAX are on their way to the journal, so that whatever arrives while the disk is
+ * busy shares the next one; or when it is full. No timer delays a write.
  *
- * Invariant C1: a request is finished only from commit_written() / commit_durable(), or by capture_fail_all().
+ * Invariant C1: a request is finished only from commit_written() / commit_durable(), or by
+ * capture_fail_all().
  */
 #include <errno.h>
 #include <string.h>
@@ -89,9 +90,9 @@ int commit_record(struct agent_group *group, struct record *record, const uint8_
 }
 
 /*
- * Whether the LZ4 form is worth it: what does not shrink by an eighth costs the followers more than it saves the
- * disk. Data that does not compress mostly comes in runs, so after a vain try some segments are stored raw at
- * once, twice as many after each further one.
+ * Whether the LZ4 form is worth it: what does not shrink by an eighth costs the followers more than
+ * it saves the disk. Data that does not compress mostly comes in runs, so after a vain try some
+ * segments are stored raw at once, twice as many after each further one.
  */
 static bool try_lz4(struct agent_group *group, struct segment *segment, uint8_t *stored)
 {
@@ -128,9 +129,9 @@ void commit_seal(struct agent_group *group)
 	header->bytes_end = group->head_bytes;
 	header->chain = group->journal.head.chain;
 	header->writer = group->writer;
-	header->flags = history[group->dir.sb.history_count - 1].first_seq == header->first_seq ?
-				SEGMENT_EPOCH_FIRST :
-				0;
+	header->flags = history[group->dir.sb.history_count - 1].first_seq == header->first_seq
+				? SEGMENT_EPOCH_FIRST
+				: 0;
 	data_end = SEGMENT_HEAD_MAX_BYTES + round_up(group->open_data, SEGMENT_ALIGN_BYTES);
 	lz4 = segment->block + data_end;
 	if (try_lz4(group, segment, lz4)) {

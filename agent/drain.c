@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Behind the journal: durable segments are applied to the local volumes, checkpoints move the replay position,
- * memory and journal space come back.
+ * Behind the journal: durable segments are applied to the local volumes, checkpoints move the
+ * replay position, memory and journal space come back.
  *
  *   unapplied --(durable, batch)--> applying --> applied --(no older read)--> retired
  *
- * Invariant D1: the applied position in the superblock never leads the data: it is stored only after a flush of
- * the volumes that was submitted after the batch had completed.
- * Invariant D2: the journal keeps everything above the smallest of checkpoint and every standby's floor.
+ * Invariant D1: the applied position in the superblock never leads the data: it is stored only
+ * after a flush of the volumes that was submitted after the batch had completed. Invariant D2: the
+ * journal keeps everything above the smallest of checkpoint and every standby's floor.
  */
 #include <errno.h>
 #include <string.h>
@@ -149,9 +149,10 @@ static void checkpoint_flushed(struct io_op *op, int64_t res)
 
 	if (res < 0) {
 		group->checkpoint_state = CHECKPOINT_IDLE;
-		agent_fail(group, (int)res,
-			   "a volume failed to flush; what was written since the last checkpoint is "
-			   "replayed from the journal at the next start");
+		agent_fail(
+			group, (int)res,
+			"a volume failed to flush; what was written since the last checkpoint is "
+			"replayed from the journal at the next start");
 		return;
 	}
 	group->checkpoint_state = CHECKPOINT_STORING;
@@ -200,9 +201,8 @@ bool agent_drain_idle(const struct agent_group *group)
 static uint64_t floor_of(const struct agent_group *group)
 {
 	/* While a store is under way, dir.sb already has the new position but the disk may not. */
-	uint64_t floor = group->checkpoint_state == CHECKPOINT_STORING ?
-				 group->journal.floor_seq :
-				 group->dir.sb.applied_seq;
+	uint64_t floor = group->checkpoint_state == CHECKPOINT_STORING ? group->journal.floor_seq
+								       : group->dir.sb.applied_seq;
 
 	for (unsigned i = 0; i < group->ship_count; i++)
 		floor = min_u64(floor, ship_floor(group->ships[i]));

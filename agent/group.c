@@ -4,10 +4,11 @@
  *
  *   STARTING -> SETTLING -> SERVING -> STOPPING -> STOPPED
  *                  |           |
- *                  +-----------+--> FENCED (a higher epoch rules)  or  FAILED (an invariant of the disk broke)
+ *                  +-----------+--> FENCED (a higher epoch rules)  or  FAILED (an invariant of the
+ * disk broke)
  *
- * Invariant G1: nothing is served before recovery is done and every peer was asked, or settle_timeout passed.
- * Invariant G2: once FENCED or FAILED, no request is acknowledged any more.
+ * Invariant G1: nothing is served before recovery is done and every peer was asked, or
+ * settle_timeout passed. Invariant G2: once FENCED or FAILED, no request is acknowledged any more.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 
 #include "agent/internal.h"
 
-#define STOP_POLL_NS 2000000ull
+#define STOP_POLL_NS		  2000000ull
 #define WRITESET_BYTES_PER_EXTENT 4096u
 
 static void stop_poll(struct io_timer *timer);

@@ -5,7 +5,8 @@
  *   export request -> capture.c -> commit.c (open segment, seal) -> journal
  *                                      | written / durable
  *              acknowledgements <------+------> drain.c (local apply, checkpoint, retire, floor)
- *                                      +------> ship.c, one per standby (sync.c: copy beside the stream)
+ *                                      +------> ship.c, one per standby (sync.c: copy beside the
+ * stream)
  *
  * Sequence numbers, always in this order:  applied <= durable <= written <= head (assigned).
  */
@@ -21,8 +22,8 @@
 #include "core/group/volume.h"
 #include "core/group/writeset.h"
 
-#define CAPTURE_OPS_MAX 1024u	   /* reads and maps in flight per group */
-#define JOURNAL_WRITES_MAX 4u	   /* segments in flight to the journal */
+#define CAPTURE_OPS_MAX	    1024u /* reads and maps in flight per group */
+#define JOURNAL_WRITES_MAX  4u	  /* segments in flight to the journal */
 #define APPLY_BATCH_RECORDS 4096u
 
 struct ship;
@@ -45,7 +46,8 @@ struct agent_export {
 	unsigned attached;
 };
 
-/* Somebody looks at a volume: what is applied from now on stays in the write set until read_end(). */
+/* Somebody looks at a volume: what is applied from now on stays in the write set until read_end().
+ */
 struct read_ticket {
 	struct list link; /* in group->reads, oldest first */
 	uint64_t tick;
@@ -87,37 +89,43 @@ struct agent_group {
 	struct agent_export exports[GROUP_VOLUMES_MAX];
 
 	/* capture and commit */
-	struct segment *open;	/* being filled; holds one hold of the group */
-	uint32_t open_data;	/* bytes in its data area */
+	struct segment *open;	   /* being filled; holds one hold of the group */
+	uint32_t open_data;	   /* bytes in its data area */
 	uint32_t segment_data_max; /* a segment must fit into a journal file */
-	uint64_t writer;	/* nonce of this opening of the journal */
-	unsigned lz4_pause, lz4_step; /* segments stored raw without a try; how many after the last vain one */
-	uint64_t flush_at_seal_seq; /* the segment that gets this seq is to be flushed when appended */
+	uint64_t writer;	   /* nonce of this opening of the journal */
+	unsigned lz4_pause,
+		lz4_step; /* segments stored raw without a try; how many after the last vain one */
+	uint64_t flush_at_seal_seq; /* the segment that gets this seq is to be flushed when appended
+				     */
 	uint64_t head_seq, head_bytes; /* last assigned */
-	struct io_op turn_op;	/* end of turn: seal */
+	struct io_op turn_op;	       /* end of turn: seal */
 	bool turn_pending;
 	struct list wait_written, wait_durable; /* export requests in seq order */
-	struct list stalled;	/* requests that found no room, in order of arrival */
-	struct list finished;	/* completed requests, delivered at the end of the turn */
+	struct list stalled;  /* requests that found no room, in order of arrival */
+	struct list finished; /* completed requests, delivered at the end of the turn */
 	struct io_op finished_op;
 	bool finished_pending;
 	uint64_t stalled_since_ns;
 	struct io_timer flush_timer;
-	struct list reads;	/* of read_ticket, oldest first */
+	struct list reads; /* of read_ticket, oldest first */
 	struct capture_op *capture_ops;
 	struct list free_ops;
 	uint64_t tick;
 
 	/* drain */
-	struct list unapplied;	/* segments in seq order: sealed .. */
-	struct list applying;	/* the running batch */
-	struct list applied;	/* applied, waiting for older reads */
+	struct list unapplied; /* segments in seq order: sealed .. */
+	struct list applying;  /* the running batch */
+	struct list applied;   /* applied, waiting for older reads */
 	uint64_t unapplied_bytes, applied_seq;
 	struct journal_position applied_at, checkpoint_at;
 	struct io_op apply_op;
 	struct io_timer apply_timer, checkpoint_timer;
 	bool apply_now;
-	enum { CHECKPOINT_IDLE, CHECKPOINT_FLUSHING, CHECKPOINT_STORING } checkpoint_state;
+	enum {
+		CHECKPOINT_IDLE,
+		CHECKPOINT_FLUSHING,
+		CHECKPOINT_STORING
+	} checkpoint_state;
 	bool checkpoint_again;
 	struct io_op checkpoint_op;
 	struct group_dir_store checkpoint_store;
@@ -162,7 +170,8 @@ static inline bool agent_is_out(const struct agent_group *group)
 void agent_fail(struct agent_group *group, int res, const char *text);
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);
 void agent_journal_failed(void *owner, int res, const char *text);
-void agent_settled(struct agent_group *group); /* a ship learned that no higher epoch rules there, or could not ask */
+void agent_settled(struct agent_group *group);	 /* a ship learned that no higher epoch rules there,
+						    or could not ask */
 void agent_step_stop(struct agent_group *group); /* something that a stop waits for has happened */
 
 /* recover.c */
@@ -173,7 +182,7 @@ void recover_done(struct agent_group *group, int res); /* group.c */
 int capture_init(struct agent_group *group);
 void capture_deinit(struct agent_group *group);
 void capture_exports(struct agent_group *group);
-void capture_retry(struct agent_group *group);	      /* room may have come */
+void capture_retry(struct agent_group *group); /* room may have come */
 void capture_finish(struct agent_group *group, struct export_request *request, int64_t res);
 void capture_fail_all(struct agent_group *group, int res);
 void capture_fail_stalled(struct agent_group *group, int res);
@@ -183,13 +192,17 @@ void read_end(struct agent_group *group, struct read_ticket *ticket);
 extern const struct export_ops agent_export_ops;
 
 /* commit.c */
-enum { COMMIT_OK = 0, COMMIT_NO_ROOM = 1 };
+enum {
+	COMMIT_OK = 0,
+	COMMIT_NO_ROOM = 1
+};
 /* Appends one record (a WRITE carries `data`); COMMIT_NO_ROOM changes nothing. */
 int commit_record(struct agent_group *group, struct record *record, const uint8_t *data);
 /* Bytes of a write that the next record can take: 1..segment_data_max; 0 = no room now. */
 uint64_t commit_room(struct agent_group *group);
-void commit_schedule(struct agent_group *group); /* seal at the end of this turn if the journal is not busy */
-void commit_seal(struct agent_group *group);	 /* now; nothing when there is no open segment */
+void commit_schedule(
+	struct agent_group *group); /* seal at the end of this turn if the journal is not busy */
+void commit_seal(struct agent_group *group); /* now; nothing when there is no open segment */
 void commit_flush(struct agent_group *group, uint64_t seq);
 void commit_written(void *owner, uint64_t seq);
 void commit_durable(void *owner, uint64_t seq);
@@ -198,7 +211,8 @@ void commit_stop(struct agent_group *group);
 /* drain.c */
 int agent_drain_init(struct agent_group *group);
 void agent_drain_deinit(struct agent_group *group);
-void agent_drain_kick(struct agent_group *group, bool now); /* durable segments may be there to apply */
+void agent_drain_kick(struct agent_group *group,
+		      bool now); /* durable segments may be there to apply */
 void agent_drain_retire(struct agent_group *group);
 void agent_drain_checkpoint(struct agent_group *group);
 void agent_drain_floor(struct agent_group *group); /* recomputes what the journal must keep */
@@ -213,7 +227,8 @@ void ship_stop(struct ship *ship); /* BYE, close; at once */
 void ship_kick(struct ship *ship); /* the durable head moved */
 /* Everything up to here needs not be kept in the journal for this standby. */
 uint64_t ship_floor(const struct ship *ship);
-/* Records up to `seq` must be released into the dirty map; completes when that is durable. -EALREADY: nothing to do. */
+/* Records up to `seq` must be released into the dirty map; completes when that is durable.
+ * -EALREADY: nothing to do. */
 void ship_release(struct ship *ship, uint64_t seq, struct io_op *op);
 /* A write is about to be appended: keep copied extents in order (may seal the open segment). */
 void ship_before_write(struct ship *ship, unsigned volume_id, uint64_t off, uint64_t len);

@@ -2,10 +2,11 @@
 /*
  * Start: from a directory on disk to a group that may serve.
  *
- *   open directory -> volumes -> journal (find its end) -> replay onto the volumes -> flush -> checkpoint
+ *   open directory -> volumes -> journal (find its end) -> replay onto the volumes -> flush ->
+ * checkpoint
  *
- * Each step is one function, entered by the completion of the one before. Replay starts at the superblock's
- * applied position and is idempotent, so a crash anywhere here is a start over.
+ * Each step is one function, entered by the completion of the one before. Replay starts at the
+ * superblock's applied position and is idempotent, so a crash anywhere here is a start over.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -151,9 +152,9 @@ static void read_done(struct io_op *op, int64_t res)
 		run_batch(group);
 	} else {
 		while (!list_empty(&group->applying))
-			segring_release(&group->ring, list_pop_front_as(&group->applying,
-									struct segment,
-									owner_link));
+			segring_release(
+				&group->ring,
+				list_pop_front_as(&group->applying, struct segment, owner_link));
 		flush_volumes(group);
 	}
 }
@@ -176,7 +177,8 @@ static void journal_opened(struct io_op *op, int64_t res)
 
 	if (res) {
 		fail(group, res > 0 ? -EUCLEAN : (int)res,
-		     group->journal.error[0] ? group->journal.error : "the journal cannot be opened");
+		     group->journal.error[0] ? group->journal.error
+					     : "the journal cannot be opened");
 		return;
 	}
 	group->journal_open = true;
@@ -201,8 +203,8 @@ static int open_volumes(struct agent_group *group)
 	for (unsigned i = 0; i < count; i++)
 		paths[i] = (struct volume_path){ group->conf->volumes[i].name,
 						 group->conf->volumes[i].path };
-	return volumes_open(&group->volumes, group->io, &group->dir.sb, paths, count,
-			    group->detail, sizeof(group->detail));
+	return volumes_open(&group->volumes, group->io, &group->dir.sb, paths, count, group->detail,
+			    sizeof(group->detail));
 }
 
 static void dir_opened(struct io_op *op, int64_t res)
@@ -217,29 +219,32 @@ static void dir_opened(struct io_op *op, int64_t res)
 		.slots = sb->slots,
 		.dsync = group->conf->cache == CONF_WRITETHROUGH,
 		.writes_max = JOURNAL_WRITES_MAX,
-		.events = { group, commit_written, commit_durable, agent_drain_space, agent_journal_failed },
+		.events = { group, commit_written, commit_durable, agent_drain_space,
+			    agent_journal_failed },
 	};
 	int r;
 
 	if (res) {
 		fail(group, res > 0 ? -EUCLEAN : (int)res,
-		     res > 0 ? superblock_condition_text((int)res) :
-		     res == -EWOULDBLOCK ? "another process owns the group's directory" :
-					   "the group's directory cannot be opened");
+		     res > 0		   ? superblock_condition_text((int)res)
+		     : res == -EWOULDBLOCK ? "another process owns the group's directory"
+					   : "the group's directory cannot be opened");
 		return;
 	}
 	group->dir_open = true;
-	group->segment_data_max = (uint32_t)min_u64(SEGMENT_DATA_MAX_BYTES,
-						    sb->slot_bytes - SEGMENT_HEAD_MAX_BYTES);
+	group->segment_data_max =
+		(uint32_t)min_u64(SEGMENT_DATA_MAX_BYTES, sb->slot_bytes - SEGMENT_HEAD_MAX_BYTES);
 	if (sb->role == GROUP_FENCED) {
 		snprintf(group->detail, sizeof(group->detail),
-			 "fenced: epoch %llu rules at %s; this copy must be brought back as a standby",
+			 "fenced: epoch %llu rules at %s; this copy must be brought back as a "
+			 "standby",
 			 (unsigned long long)sb->fenced_by_epoch, sb->fenced_by);
 		recover_done(group, -ESTALE);
 		return;
 	}
 	if (sb->role != GROUP_PRIMARY) {
-		fail(group, -EPERM, "this host's copy is a standby: `holdfast promote` makes it primary");
+		fail(group, -EPERM,
+		     "this host's copy is a standby: `holdfast promote` makes it primary");
 		return;
 	}
 	r = open_volumes(group);

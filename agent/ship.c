@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shipping to one standby: connect, agree where the stream begins, stream, and again after every break.
+ * Shipping to one standby: connect, agree where the stream begins, stream, and again after every
+ * break.
  *
  *   WAITING -> CONNECTING -> HELLO -> PREPARING -> STREAMING -+
  *      ^------------- any failure, with back-off -------------+
  *
  * Where the stream begins (S = the standby's durable seq):
  *   resume   our journal still holds S + 1 and the chain values agree there;
- *   sync     the dirty map is in force, or the standby is empty or behind the journal: its volumes are copied
- *            beside the stream, which begins at S + 1, or (reset) at our present end.
- *   never    the standby holds what our history does not: diverged, the operator decides.
+ *   sync     the dirty map is in force, or the standby is empty or behind the journal: its volumes
+ * are copied beside the stream, which begins at S + 1, or (reset) at our present end. never    the
+ * standby holds what our history does not: diverged, the operator decides.
  *
- * Invariant S1: what the journal lets go of (ship_floor) is durable on the standby or durably in its dirty map.
- * Invariant S2: a higher epoch, from whomever and in whatever answer, fences the group before anything else.
+ * Invariant S1: what the journal lets go of (ship_floor) is durable on the standby or durably in
+ * its dirty map. Invariant S2: a higher epoch, from whomever and in whatever answer, fences the
+ * group before anything else.
  */
 #include "agent/ship.h"
 
@@ -25,7 +27,7 @@
 
 #define BACKOFF_MIN_NS 100000000ull
 #define BACKOFF_MAX_NS 5000000000ull
-#define SOFTWARE "holdfast 0.1.0"
+#define SOFTWARE       "holdfast 0.1.0"
 
 static void connect_now(struct ship *ship);
 
@@ -118,7 +120,8 @@ static void send_hello(struct ship *ship)
 	snprintf(hello->group, sizeof(hello->group), "%s", sb->name);
 	hello->group_uuid = sb->group;
 	hello->epoch = sb->epoch;
-	hello->head = (struct link_position){ .epoch = sb->epoch, .seq = group->journal.durable_seq };
+	hello->head =
+		(struct link_position){ .epoch = sb->epoch, .seq = group->journal.durable_seq };
 	hello->oldest_seq = journal_oldest_seq(&group->journal);
 	hello->wall_time_ns = io_wall(group->io);
 	hello->session = io_random(group->io);
@@ -143,8 +146,8 @@ static void tls_done(struct io_op *op, int64_t res)
 		char text[STATUS_TEXT_MAX];
 
 		snprintf(text, sizeof(text), "TLS with %.64s: %.150s", ship->conf->address,
-			 io_stream_error(stream)[0] ? io_stream_error(stream) :
-						      strerror((int)-res));
+			 io_stream_error(stream)[0] ? io_stream_error(stream)
+						    : strerror((int)-res));
 		ship_disconnect(ship, text);
 		return;
 	}
@@ -269,8 +272,7 @@ static void set_unapplied(struct ship *ship)
 {
 	struct list *pos;
 
-	list_for_each(pos, &ship->group->unapplied)
-	{
+	list_for_each (pos, &ship->group->unapplied) {
 		const struct segment *segment = container_of(pos, struct segment, owner_link);
 
 		for (uint32_t i = 0; i < segment->header.records; i++) {
@@ -286,7 +288,8 @@ static void set_unapplied(struct ship *ship)
 	}
 }
 
-/* A stream that does not continue the standby's journal: from our present end, copying what it lacks. */
+/* A stream that does not continue the standby's journal: from our present end, copying what it
+ * lacks. */
 static void prepare_reset(struct ship *ship, bool everything)
 {
 	struct agent_group *group = ship->group;
@@ -320,13 +323,14 @@ static void resume_at(struct ship *ship, const struct journal_position *at)
 
 	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
 		ship->refused = true;
-		ship_disconnect(ship, "diverged: the standby's history differs from ours at its last "
-				      "position; nothing was sent");
+		ship_disconnect(ship,
+				"diverged: the standby's history differs from ours at its last "
+				"position; nothing was sent");
 		return;
 	}
 	ship->durable_bytes = at->bytes;
-	ship->start = (struct link_start){ .from_seq = theirs->seq + 1,
-					   .sync = ship->peer->needs_sync };
+	ship->start =
+		(struct link_start){ .from_seq = theirs->seq + 1, .sync = ship->peer->needs_sync };
 	start_stream(ship);
 }
 
@@ -346,7 +350,8 @@ static struct journal_position durable_end(struct ship *ship)
 	at.bytes = next->header.bytes_end;
 	for (uint32_t i = 0; i < next->header.records; i++) {
 		struct record record;
-		int r = record_decode(next->table + (size_t)i * RECORD_BYTES, &next->header, &record);
+		int r = record_decode(next->table + (size_t)i * RECORD_BYTES, &next->header,
+				      &record);
 
 		must(r == 0); /* our own */
 		at.bytes -= record.length_bytes;
@@ -367,9 +372,8 @@ static void position_found(struct io_op *op, int64_t res)
 		return;
 	}
 	if (res < 0) {
-		ship_disconnect(ship, ship->group->journal.error[0] ?
-					      ship->group->journal.error :
-					      "the journal cannot be read");
+		ship_disconnect(ship, ship->group->journal.error[0] ? ship->group->journal.error
+								    : "the journal cannot be read");
 		return;
 	}
 	resume_at(ship, &ship->tail.reader.at);
@@ -391,12 +395,14 @@ static void decide(struct ship *ship)
 	    !history_is_prefix(sb->history, sb->history_count, group->journal.durable_seq,
 			       w->history, w->history_count, s)) {
 		ship->refused = true;
-		ship_disconnect(ship, "diverged: the standby holds writes that this primary does not; "
-				      "nothing was sent");
+		ship_disconnect(ship,
+				"diverged: the standby holds writes that this primary does not; "
+				"nothing was sent");
 		return;
 	}
 	if (ship->peer->needs_sync && s < ship->peer->released_seq) {
-		/* The records behind S up to released_seq are in the dirty map; so will be the rest. */
+		/* The records behind S up to released_seq are in the dirty map; so will be the
+		 * rest. */
 		prepare_reset(ship, false);
 		return;
 	}
@@ -471,7 +477,8 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 
 static uint8_t *no_place(void *owner, const struct frame *frame)
 {
-	/* A standby never sends bulk: on_frame() will end the link; the control buffer takes what fits. */
+	/* A standby never sends bulk: on_frame() will end the link; the control buffer takes what
+	 * fits. */
 	struct ship *ship = owner;
 
 	return frame->body_bytes <= sizeof(ship->control) ? ship->control : NULL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A standby as its primary keeps it: the link, the position, the dirty map. Shared by ship.c (dialogue and
- * stream), ship_send.c (what goes over the link, and when) and sync.c (copy beside the stream). Loop thread.
+ * A standby as its primary keeps it: the link, the position, the dirty map. Shared by ship.c
+ * (dialogue and stream), ship_send.c (what goes over the link, and when) and sync.c (copy beside
+ * the stream). Loop thread.
  */
 #ifndef HOLDFAST_AGENT_SHIP_H
 #define HOLDFAST_AGENT_SHIP_H
@@ -11,15 +12,15 @@
 #include "core/group/link.h"
 #include "proto/link.h"
 
-#define SHIP_SENT_MAX 4096u /* segments sent and not acknowledged durable */
+#define SHIP_SENT_MAX  4096u /* segments sent and not acknowledged durable */
 #define SHIP_OUT_BYTES (4u << 20)
 
 enum ship_state {
-	SHIP_OFF,	  /* before start, after stop */
-	SHIP_WAITING,	  /* between attempts */
-	SHIP_CONNECTING,  /* TCP, then TLS */
-	SHIP_HELLO,	  /* HELLO sent, the answer is awaited */
-	SHIP_PREPARING,	  /* deciding where to start: journal look-up, dirty map */
+	SHIP_OFF,	 /* before start, after stop */
+	SHIP_WAITING,	 /* between attempts */
+	SHIP_CONNECTING, /* TCP, then TLS */
+	SHIP_HELLO,	 /* HELLO sent, the answer is awaited */
+	SHIP_PREPARING,	 /* deciding where to start: journal look-up, dirty map */
 	SHIP_STREAMING,
 };
 
@@ -75,7 +76,7 @@ struct ship {
 	uint64_t release_seq;
 
 	uint64_t missing_seq, missing_ns; /* the oldest record that it lacks, and its time */
-	uint64_t durable_bytes;	/* bytes_end at durable_seq, 0 = not known yet */
+	uint64_t durable_bytes;		  /* bytes_end at durable_seq, 0 = not known yet */
 	uint64_t sent_segments, reconnects, connected_ns, heard_ns;
 };
 
@@ -83,7 +84,8 @@ struct ship {
 void ship_disconnect(struct ship *ship, const char *text); /* and try again later */
 /* Dirty map in force from here on, for records up to `seq`; durable when op completes. */
 
-/* ship_release.c: dirty map in force from here on, for records up to `seq`; durable when op completes. */
+/* ship_release.c: dirty map in force from here on, for records up to `seq`; durable when op
+ * completes. */
 void ship_needs_sync(struct ship *ship, uint64_t seq, struct io_op *op);
 /* The standby holds everything: the dirty map is no longer in force. */
 void ship_synced(struct ship *ship, struct io_op *op);
@@ -101,9 +103,10 @@ struct sync *ship_sync_free(struct sync *sync);
 void ship_sync_begin(struct sync *sync);
 void ship_sync_end(struct sync *sync);
 bool ship_sync_active(const struct sync *sync);
-bool ship_sync_quiet(const struct sync *sync); /* nothing in flight */
+bool ship_sync_quiet(const struct sync *sync);	/* nothing in flight */
 bool ship_sync_saving(const struct sync *sync); /* the dirty map is being saved */
-/* Sends what is due before the segment behind `sent_seq`. False: something is due and the link has no room. */
+/* Sends what is due before the segment behind `sent_seq`. False: something is due and the link has
+ * no room. */
 bool ship_sync_pump(struct sync *sync, uint64_t sent_seq);
 void ship_sync_acked(struct sync *sync, uint64_t count);
 void ship_sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From the journal into the dirty map: what a standby has not acknowledged and the journal shall no longer keep.
+ * From the journal into the dirty map: what a standby has not acknowledged and the journal shall no
+ * longer keep.
  *
- *   read the records behind the floor -> set their ranges -> save the map -> superblock says it is in force
+ *   read the records behind the floor -> set their ranges -> save the map -> superblock says it is
+ * in force
  *
- * Only then does ship_floor() move (invariant S1). A crash before the superblock was stored leaves the journal in charge,
- * with a map that is too dirty: harmless.
+ * Only then does ship_floor() move (invariant S1). A crash before the superblock was stored leaves
+ * the journal in charge, with a map that is too dirty: harmless.
  */
 #include <errno.h>
 #include <string.h>
@@ -129,9 +131,11 @@ void ship_release(struct ship *ship, uint64_t seq, struct io_op *op)
 		io_defer(ship->group->io, op, -EALREADY);
 		return;
 	}
-	/* What it was sent and has not acknowledged may be lost there: the session starts over with a copy. */
-	ship_disconnect(ship, "the journal was needed for new writes: what the standby lacks is in its "
-			      "dirty map and will be copied");
+	/* What it was sent and has not acknowledged may be lost there: the session starts over with
+	 * a copy. */
+	ship_disconnect(ship,
+			"the journal was needed for new writes: what the standby lacks is in its "
+			"dirty map and will be copied");
 	release_from(ship, ship_floor(ship), seq, op);
 }
 

@@ -35,7 +35,8 @@ static uint64_t find_time_ns(struct ship *ship, uint64_t seq)
 
 /*
  * Wall-clock time of the oldest record that the standby does not hold durably; 0 when it holds all.
- * Found while the record is fresh, and then kept: later it has left memory, and in the end the journal.
+ * Found while the record is fresh, and then kept: later it has left memory, and in the end the
+ * journal.
  */
 static uint64_t oldest_missing_ns(struct ship *ship)
 {
@@ -54,8 +55,7 @@ static bool send_segment(struct ship *ship)
 {
 	struct tail *tail = &ship->tail;
 	const struct segment_header *header = tail->header;
-	struct ship_sent *sent =
-		&ship->sent[(ship->sent_first + ship->sent_count) % SHIP_SENT_MAX];
+	struct ship_sent *sent = &ship->sent[(ship->sent_first + ship->sent_count) % SHIP_SENT_MAX];
 	struct frame frame = {
 		.type = FRAME_SEGMENT,
 		.body_bytes = header->total_bytes,
@@ -87,9 +87,10 @@ static void read_done(struct io_op *op, int64_t res)
 		return;
 	}
 	if (res < 0) {
-		ship_disconnect(ship, ship->group->journal.error[0] ?
-					      ship->group->journal.error :
-					      "the journal no longer holds what the standby needs");
+		ship_disconnect(ship,
+				ship->group->journal.error[0]
+					? ship->group->journal.error
+					: "the journal no longer holds what the standby needs");
 		return;
 	}
 	ship_pump(ship);
@@ -165,7 +166,8 @@ void ship_acked(struct ship *ship, const struct frame *frame)
 uint64_t ship_floor(const struct ship *ship)
 {
 	/* A standby that was never filled gets a copy anyway: nothing is kept for it. */
-	if (!ship->peer->needs_sync && ship->peer->durable_seq == 0 && ship->state != SHIP_STREAMING)
+	if (!ship->peer->needs_sync && ship->peer->durable_seq == 0 &&
+	    ship->state != SHIP_STREAMING)
 		return UINT64_MAX;
 	return max_u64(ship->peer->durable_seq, ship->peer->released_seq);
 }
@@ -212,8 +214,8 @@ static const char *state_text(const struct ship *ship)
 	case SHIP_STREAMING:
 		if (ship_sync_active(ship->sync))
 			return "syncing";
-		return ship->sent_seq < ship->group->journal.durable_seq ? "catching-up" :
-									   "streaming";
+		return ship->sent_seq < ship->group->journal.durable_seq ? "catching-up"
+									 : "streaming";
 	}
 	must_not_reach();
 }

@@ -32,7 +32,8 @@ static void fill_volumes(const struct agent_group *group, struct status_group *s
 		const struct volume *volume = &group->volumes.list[i];
 
 		snprintf(to->name, sizeof(to->name), "%s", volume->id.name);
-		snprintf(to->path, sizeof(to->path), "%.*s", (int)sizeof(to->path) - 1, volume->path);
+		snprintf(to->path, sizeof(to->path), "%.*s", (int)sizeof(to->path) - 1,
+			 volume->path);
 		to->size_bytes = volume->id.size_bytes;
 	}
 }
@@ -46,7 +47,8 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 	memset(s, 0, sizeof(*s));
 	snprintf(s->name, sizeof(s->name), "%s", group->conf->name);
 	snprintf(s->node, sizeof(s->node), "%s", group->options.conf->node);
-	snprintf(s->role, sizeof(s->role), "%s", group->state == AGENT_FENCED ? "fenced" : "primary");
+	snprintf(s->role, sizeof(s->role), "%s",
+		 group->state == AGENT_FENCED ? "fenced" : "primary");
 	snprintf(s->state, sizeof(s->state), "%s", state_text(group));
 	snprintf(s->detail, sizeof(s->detail), "%s", group->detail);
 	uuid_format(&sb->group, s->uuid);

@@ -2,13 +2,14 @@
 /*
  * Copying volumes to a standby beside the live stream, from its dirty map.
  *
- * One walk over the dirty ranges per session. Each extent is read from the volume, overlaid by the write set when the
- * read completes, and so is the history's content at the head of that moment: its stamp.
+ * One walk over the dirty ranges per session. Each extent is read from the volume, overlaid by the
+ * write set when the read completes, and so is the history's content at the head of that moment:
+ * its stamp.
  *
- * Order on the wire: an extent goes after the segment that contains its stamp and before the next one.
- * Invariant Y1: no record behind an extent's stamp that overlaps it is sent before the extent. For segments behind the
- * stamp's that is the order above; inside the segment that is open at the stamp it is ship_sync_before_write(), which seals
- * before an overlapping record is appended.
+ * Order on the wire: an extent goes after the segment that contains its stamp and before the next
+ * one. Invariant Y1: no record behind an extent's stamp that overlaps it is sent before the extent.
+ * For segments behind the stamp's that is the order above; inside the segment that is open at the
+ * stamp it is ship_sync_before_write(), which seals before an overlapping record is appended.
  * Invariant Y2: a dirty bit is cleared only when the standby acknowledged the extent as durable.
  *
  * The standby is consistent when it has passed the highest stamp: SYNC_END says which.
@@ -20,10 +21,10 @@
 
 #include "agent/ship.h"
 
-#define EXTENT_BYTES (256u << 10)
-#define EXTENTS 8u
-#define ZERO_RUN_MAX (1ull << 30)
-#define UNACKED_MAX 1024u
+#define EXTENT_BYTES	 (256u << 10)
+#define EXTENTS		 8u
+#define ZERO_RUN_MAX	 (1ull << 30)
+#define UNACKED_MAX	 1024u
 #define SAVE_INTERVAL_NS 1000000000ull
 
 enum extent_state {
@@ -93,8 +94,8 @@ static bool extent_current(const struct extent *extent)
 }
 
 /*
- * The content is final: it is what the history says at the head of this moment. Giving the ticket back comes behind:
- * it may make room for writes that waited, and those move the head.
+ * The content is final: it is what the history says at the head of this moment. Giving the ticket
+ * back comes behind: it may make room for writes that waited, and those move the head.
  */
 static void stamp(struct extent *extent)
 {
@@ -278,7 +279,8 @@ static struct place low_water(const struct sync *sync)
 	return low;
 }
 
-/* Extents need not cover whole chunks, and come back in any order: bits are cleared up to the low water. */
+/* Extents need not cover whole chunks, and come back in any order: bits are cleared up to the low
+ * water. */
 static void clear_acknowledged(struct sync *sync)
 {
 	const struct volumes *volumes = &sync->group->volumes;
@@ -295,7 +297,8 @@ static void clear_acknowledged(struct sync *sync)
 			dirty_clear(dirty, id->id, from, to - from);
 	}
 	if (low.volume_index < volumes->count)
-		low.off = round_down(low.off, dirty_chunk_bytes(dirty, volumes->list[low.volume_index].id.id));
+		low.off = round_down(
+			low.off, dirty_chunk_bytes(dirty, volumes->list[low.volume_index].id.id));
 	sync->cleared = low;
 }
 
@@ -309,15 +312,16 @@ static bool send_extent(struct sync *sync, struct extent *extent)
 	};
 	const uint8_t *body = NULL;
 
-	frame.arg2 = (uint64_t)extent->volume_id << 32 |
-		     (extent->zero ? extent->len >> 9 : extent->len);
+	frame.arg2 =
+		(uint64_t)extent->volume_id << 32 | (extent->zero ? extent->len >> 9 : extent->len);
 	if (!extent->zero) {
 		int n;
 
 		if (link_room(sync->ship->link) < FRAME_BYTES + EXTENT_BYTES)
 			return false;
 		n = LZ4_compress_fast_extState(sync->lz4_state, (const char *)extent->buf,
-					       (char *)sync->lz4, (int)extent->len, EXTENT_BYTES, 1);
+					       (char *)sync->lz4, (int)extent->len, EXTENT_BYTES,
+					       1);
 		body = n > 0 && (uint64_t)n < extent->len ? sync->lz4 : extent->buf;
 		frame.flags = body == sync->lz4 ? FRAME_LZ4 : 0;
 		frame.body_bytes = body == sync->lz4 ? (uint32_t)n : (uint32_t)extent->len;
@@ -387,7 +391,8 @@ static void saved(struct io_op *op, int64_t res)
 {
 	struct sync *sync = container_of(op, struct sync, save_op);
 
-	/* Clearing may be lost, so a failed save costs only repeated copying; setting never comes this way. */
+	/* Clearing may be lost, so a failed save costs only repeated copying; setting never comes
+	 * this way. */
 	(void)res;
 	sync->saving = false;
 	if (sync->active && sync->end_sent && !sync->unacked_count)
@@ -433,8 +438,7 @@ void ship_sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off,
 
 	if (!open || !open->header.records)
 		return;
-	list_for_each(pos, &sync->ready)
-	{
+	list_for_each (pos, &sync->ready) {
 		struct extent *extent = container_of(pos, struct extent, link);
 
 		if (extent->stamp >= open->header.first_seq && extent->volume_id == volume_id &&

@@ -2,8 +2,8 @@
 /*
  * One group on a standby: receive, verify, journal, acknowledge, apply, promote.
  *
- * Owner: the group's loop thread (`io`). engine/main.c makes loops; its lobby accepts connections, does
- * TLS, reads the HELLO frame, and hands stream and message to the group that it names.
+ * Owner: the group's loop thread (`io`). engine/main.c makes loops; its lobby accepts connections,
+ * does TLS, reads the HELLO frame, and hands stream and message to the group that it names.
  */
 #ifndef HOLDFAST_ENGINE_ENGINE_H
 #define HOLDFAST_ENGINE_ENGINE_H
@@ -17,8 +17,9 @@ struct engine_group;
 
 struct engine_events {
 	void *owner;
-	/* start finished: 0 = ready to receive; 1 = the group is not a standby here (its superblock says
-	 * primary or fenced): not opened, HELLOs are answered by role and epoch; negative errno: failed */
+	/* start finished: 0 = ready to receive; 1 = the group is not a standby here (its superblock
+	 * says primary or fenced): not opened, HELLOs are answered by role and epoch; negative
+	 * errno: failed */
 	void (*started)(void *owner, struct engine_group *group, int res);
 	/* after engine_group_stop() */
 	void (*stopped)(void *owner, struct engine_group *group, int res);
@@ -37,29 +38,32 @@ void engine_group_start(struct engine_group *group);
 void engine_group_stop(struct engine_group *group);
 
 /*
- * A primary (its identity verified by TLS) said HELLO for this group on `stream`, which has no operation
- * pending. The group owns the stream from here: answers WELCOME and receives, or REFUSEs and closes.
+ * A primary (its identity verified by TLS) said HELLO for this group on `stream`, which has no
+ * operation pending. The group owns the stream from here: answers WELCOME and receives, or REFUSEs
+ * and closes.
  */
 void engine_group_connect(struct engine_group *group, struct io_stream *stream,
 			  const struct link_hello *hello);
 
 struct engine_promote {
 	/* in */
-	bool force;		  /* although the primary is connected and alive */
+	bool force; /* although the primary is connected and alive */
 	bool has_expect_epoch;
-	uint64_t expect_epoch;	  /* refuse unless this is the current epoch */
+	uint64_t expect_epoch; /* refuse unless this is the current epoch */
 	/* out */
-	int res;		  /* 0; -EAGAIN primary alive, -EUCLEAN never consistent, -ESTALE epoch, -EALREADY is primary, other errno */
-	char text[512];		  /* the reason of a refusal, what to do */
-	uint64_t epoch, seq;	  /* the new epoch; the last seq of the old one */
+	int res; /* 0; -EAGAIN primary alive, -EUCLEAN never consistent, -ESTALE epoch, -EALREADY is
+		    primary, other errno */
+	char text[512];		   /* the reason of a refusal, what to do */
+	uint64_t epoch, seq;	   /* the new epoch; the last seq of the old one */
 	uint64_t position_time_ns; /* wall-clock time of the last write that is there */
-	struct status_lag lost;	  /* known to be lost */
-	uint64_t heard_ns_ago;	  /* for how long nothing was heard; UINT64_MAX = never */
+	struct status_lag lost;	   /* known to be lost */
+	uint64_t heard_ns_ago;	   /* for how long nothing was heard; UINT64_MAX = never */
 	uint64_t took_ns;
 	void (*done)(struct engine_promote *promote);
 };
-/* Stops receiving, applies to the standby's position, writes the new epoch durably and closes the group:
- * afterwards its directory is a primary's and unlocked. May be called again after a crash at any step. */
+/* Stops receiving, applies to the standby's position, writes the new epoch durably and closes the
+ * group: afterwards its directory is a primary's and unlocked. May be called again after a crash at
+ * any step. */
 void engine_group_promote(struct engine_group *group, struct engine_promote *promote);
 void engine_group_status(struct engine_group *group, struct status_group *ret_status);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The batch is one extent map over all volumes: the key is the volume's id in the bits above
- * APPLY_VOLUME_SHIFT and the offset below. Its owner pointer is the data area that the bytes are in, or one of
- * the markers below for ranges that become zeroes.
+ * APPLY_VOLUME_SHIFT and the offset below. Its owner pointer is the data area that the bytes are
+ * in, or one of the markers below for ranges that become zeroes.
  */
 #include "core/group/apply.h"
 
@@ -173,7 +173,8 @@ static void issue_write(struct apply *apply, struct apply_slot *slot, uint64_t e
 	for (;;) {
 		uint64_t take = min_u64(piece.length_bytes, APPLY_WRITE_MAX_BYTES - len);
 
-		slot->iov[n].iov_base = (uint8_t *)piece.value.owner + piece.value.data_offset_bytes;
+		slot->iov[n].iov_base =
+			(uint8_t *)piece.value.owner + piece.value.data_offset_bytes;
 		slot->iov[n++].iov_len = take;
 		len += take;
 		if (n == IO_IOV_MAX || len == APPLY_WRITE_MAX_BYTES || at + len >= end)

@@ -4,12 +4,12 @@
  * many writes in flight.
  *
  * A batch is collected with apply_add*() and run with apply_run(). Inside a batch what overlaps is
- * decided before anything is written (later wins), so its writes may go in any order; batches run one
- * after the other. Nothing is durable before the volumes are flushed.
+ * decided before anything is written (later wins), so its writes may go in any order; batches run
+ * one after the other. Nothing is durable before the volumes are flushed.
  *
- * Invariant A1: after a batch that completed with 0, the volumes hold the history up to its last record.
- * Invariant A2: running a batch again, or a batch that overlaps it and ends at or behind it, changes nothing but
- * brings the volumes to the end of the last one run (replay is idempotent).
+ * Invariant A1: after a batch that completed with 0, the volumes hold the history up to its last
+ * record. Invariant A2: running a batch again, or a batch that overlaps it and ends at or behind
+ * it, changes nothing but brings the volumes to the end of the last one run (replay is idempotent).
  *
  * Owner: the group's loop thread. The segments' memory must stay until the batch completed.
  */
@@ -20,7 +20,7 @@
 #include "core/group/volume.h"
 #include "proto/segment.h"
 
-#define APPLY_WRITES_MAX 64u	   /* in flight */
+#define APPLY_WRITES_MAX      64u	 /* in flight */
 #define APPLY_WRITE_MAX_BYTES (1u << 20) /* one write gathers at most this */
 
 enum apply_condition {
@@ -63,8 +63,8 @@ int apply_add(struct apply *apply, const struct segment_header *header, const ui
 int apply_add_range(struct apply *apply, unsigned volume_id, uint64_t off, uint64_t len,
 		    const uint8_t *data);
 bool apply_is_empty(const struct apply *apply);
-/* Completes with 0, or the first error: then the state of the batch's ranges is unknown and the caller
- * must not count it as applied. The batch is empty again. */
+/* Completes with 0, or the first error: then the state of the batch's ranges is unknown and the
+ * caller must not count it as applied. The batch is empty again. */
 void apply_run(struct apply *apply, struct io_op *op);
 
 #endif

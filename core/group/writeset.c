@@ -81,7 +81,7 @@ enum writeset_cover writeset_covers(const struct writeset *ws, unsigned volume_i
 		return covered ? WRITESET_ALL : WRITESET_NONE;
 	if (!covered)
 		return WRITESET_SOME;
-	extmap_for_each(piece, &ws->map, at + piece.length_bytes, end)
+	extmap_for_each (piece, &ws->map, at + piece.length_bytes, end)
 		if (!piece.covered)
 			return WRITESET_SOME;
 	return WRITESET_ALL;
@@ -93,8 +93,7 @@ void writeset_overlay(const struct writeset *ws, unsigned volume_id, uint64_t of
 	uint64_t at = key(volume_id, off);
 	struct extmap_piece piece;
 
-	extmap_for_each(piece, &ws->map, at, at + len)
-	{
+	extmap_for_each (piece, &ws->map, at, at + len) {
 		uint8_t *to = buf + (piece.offset_bytes - at);
 		struct segment *segment = piece.value.owner;
 

@@ -2,11 +2,11 @@
 /*
  * The seam: everything a state machine may do to the world.
  *
- * A group, an NBD connection, a replication link: each is a single-threaded state machine that lives
- * on one `struct io`, its event loop. It makes no system call, reads no clock, draws no randomness
- * and starts no thread; it calls the functions below, and completions come back as callbacks on the
- * loop's thread. Two back ends implement `struct io_ops`: io_uring (core/io/uring*.c) and the
- * simulator (tests/sim/), where one seed is one run.
+ * A group, an NBD connection, a replication link: each is a single-threaded state machine that
+ * lives on one `struct io`, its event loop. It makes no system call, reads no clock, draws no
+ * randomness and starts no thread; it calls the functions below, and completions come back as
+ * callbacks on the loop's thread. Two back ends implement `struct io_ops`: io_uring
+ * (core/io/uring*.c) and the simulator (tests/sim/), where one seed is one run.
  *
  * Rules that both back ends keep and that callers may rely on:
  *  - A completion is never delivered from inside the call that submitted the operation.
@@ -77,7 +77,8 @@ enum io_write_flags {
 
 struct io_file_info {
 	uint64_t size_bytes;
-	uint32_t block_bytes; /* offsets, lengths and buffers of direct I/O align to this (512..4096) */
+	uint32_t block_bytes; /* offsets, lengths and buffers of direct I/O align to this
+				 (512..4096) */
 	bool is_device;
 	bool direct;   /* the page cache is really bypassed */
 	bool discards; /* io_discard frees space (or is known to be a cheap no-op) */
@@ -96,8 +97,8 @@ struct io_peer {
 };
 
 struct io_ops {
-	/* Memory: released in one go when a simulated node dies, so core code takes all memory here.
-	 * alloc: zeroed, aligned to `align` (power of two >= 8), NULL when out of memory. */
+	/* Memory: released in one go when a simulated node dies, so core code takes all memory
+	 * here. alloc: zeroed, aligned to `align` (power of two >= 8), NULL when out of memory. */
 	void *(*alloc)(struct io *io, size_t size, size_t align);
 	void (*free)(struct io *io, void *memory);
 
@@ -113,7 +114,8 @@ struct io_ops {
 	int (*mkdir)(struct io *io, const char *path);
 	int (*lock)(struct io *io, const char *path, struct io_lock **ret_lock);
 	void (*unlock)(struct io_lock *lock);
-	int (*file_open)(struct io *io, const char *path, unsigned flags, struct io_file **ret_file);
+	int (*file_open)(struct io *io, const char *path, unsigned flags,
+			 struct io_file **ret_file);
 	void (*file_close)(struct io_file *file);
 	void (*file_info)(struct io_file *file, struct io_file_info *ret_info);
 	void (*file_create)(struct io *io, const char *path, uint64_t size, struct io_op *op);
@@ -211,7 +213,8 @@ static inline void io_work(struct io *io, void (*fn)(struct io_op *op), struct i
 	io->ops->work(io, fn, op);
 }
 
-/* Creates a directory, durably; an existing one is no error. Blocking: start-up and control only. */
+/* Creates a directory, durably; an existing one is no error. Blocking: start-up and control only.
+ */
 static inline int io_mkdir(struct io *io, const char *path)
 {
 	return io->ops->mkdir(io, path);
@@ -334,8 +337,8 @@ static inline void io_start_tls(struct io_stream *stream, struct io_tls *tls, bo
 {
 	IO_OF(stream)->ops->start_tls(stream, tls, server, expect_identity, op);
 }
-/* Completes with n, min <= n <= max, min >= 1; with 0 when the peer ended the stream before the first
- * byte, -ECONNRESET when it ended in between. One receive outstanding per stream. */
+/* Completes with n, min <= n <= max, min >= 1; with 0 when the peer ended the stream before the
+ * first byte, -ECONNRESET when it ended in between. One receive outstanding per stream. */
 static inline void io_recv(struct io_stream *stream, void *buf, size_t min, size_t max,
 			   struct io_op *op)
 {
@@ -348,7 +351,8 @@ static inline void io_sendv(struct io_stream *stream, const struct iovec *iov, u
 	IO_OF(stream)->ops->sendv(stream, iov, iov_count, op);
 }
 /* Legal at any time, also from a callback: pending operations complete with -ECANCELED in a later
- * turn, then the back end frees the stream. The caller drops its pointer at once. NULL is allowed. */
+ * turn, then the back end frees the stream. The caller drops its pointer at once. NULL is allowed.
+ */
 static inline void io_stream_close(struct io_stream *stream)
 {
 	if (stream)

@@ -4,7 +4,8 @@
  *
  * A `struct io_tls` is made once on a control thread and shared read-only by every loop. Peers are
  * verified against the one CA file only, never the system's store; both directions; the SAN (first
- * URI, else first DNS name) becomes io_peer.identity. Tickets, 0-RTT, renegotiation, compression: off.
+ * URI, else first DNS name) becomes io_peer.identity. Tickets, 0-RTT, renegotiation, compression:
+ * off.
  */
 #ifndef HOLDFAST_CORE_IO_TLS_H
 #define HOLDFAST_CORE_IO_TLS_H
@@ -21,7 +22,8 @@ struct tls_config {
 };
 
 /* 0, or a negative errno with the reason (what, which file, what to do) in `error`. */
-int tls_new(const struct tls_config *config, struct io_tls **ret_tls, char *error, size_t error_max);
+int tls_new(const struct tls_config *config, struct io_tls **ret_tls, char *error,
+	    size_t error_max);
 void tls_free(struct io_tls *tls);
 /* Reads the files again; connections made later use them. On failure the old ones stay in force. */
 int tls_reload(struct io_tls *tls, char *error, size_t error_max);

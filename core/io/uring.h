@@ -12,13 +12,14 @@
 
 struct uring_config {
 	unsigned entries; /* submission queue entries, 0 = default */
-	unsigned workers; /* threads for io_work and blocking file calls, shared per loop, 0 = default */
+	unsigned workers; /* threads for io_work and blocking file calls, shared per loop, 0 =
+			     default */
 	const char *name; /* thread and log name */
 };
 
 /* What the running kernel offers and what the loop uses of it. Printed by `holdfast doctor`. */
 struct uring_features {
-	bool available;	    /* io_uring_setup works here */
+	bool available;	     /* io_uring_setup works here */
 	int available_errno; /* why not */
 	bool defer_taskrun, single_issuer, coop_taskrun;
 	bool registered_buffers, registered_files, multishot_accept, msg_ring, send_zc;

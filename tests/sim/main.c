@@ -16,6 +16,7 @@
 #include "core/base/macros.h"
 #include "core/base/units.h"
 #include "tests/sim/enumerate.h"
+#include "tests/sim/reach.h"
 #include "tests/sim/sim.h"
 
 #define SEEDS_DEFAULT	 1000u
@@ -26,7 +27,7 @@
 
 struct arguments {
 	uint64_t seeds, first_seed, seconds, jobs, cases_max;
-	bool one_seed, trace, enumerate, list, calm;
+	bool one_seed, trace, enumerate, list, calm, require_reach;
 	const char *scenario, *one_case;
 };
 
@@ -35,6 +36,7 @@ struct totals {
 	uint64_t runs, failures, repeats, events, virtual_ns;
 	uint64_t failed_seeds[FAILED_SEEDS_MAX];
 	struct sim_enum_result enumerated;
+	uint64_t reached[REACH_COUNT];
 };
 
 /* The world that runs, for the report of a crash of the program itself. */
@@ -57,6 +59,7 @@ static void usage(FILE *out)
 	      "  --jobs J           processes (1)\n"
 	      "  --time SECONDS     stop after so much real time\n"
 	      "  --calm             no faults\n"
+	      "  --require-reach    fail when something that the runs are there for was never met\n"
 	      "  --trace            print every event\n"
 	      "  --list             name the scenarios\n",
 	      out);
@@ -237,6 +240,7 @@ static void run_job(const struct arguments *args, uint64_t job, struct totals *t
 		run_enumerations(args, job, totals);
 	else
 		run_seeds(args, job, totals);
+	memcpy(totals->reached, reach_counts, sizeof(totals->reached));
 }
 
 static void add_totals(struct totals *sum, const struct totals *part)
@@ -250,6 +254,8 @@ static void add_totals(struct totals *sum, const struct totals *part)
 	sum->repeats += part->repeats;
 	sum->events += part->events;
 	sum->virtual_ns += part->virtual_ns;
+	for (unsigned i = 0; i < REACH_COUNT; i++)
+		sum->reached[i] += part->reached[i];
 	sum->enumerated.cases += part->enumerated.cases;
 	sum->enumerated.failures += part->enumerated.failures;
 	sum->enumerated.points_skipped += part->enumerated.points_skipped;
@@ -296,8 +302,30 @@ static void run_jobs(const struct arguments *args, struct totals *totals)
 	}
 }
 
+/* False: something was never met, and had to be. */
+static bool conclude_reach(const struct arguments *args, const struct totals *totals)
+{
+	uint64_t met = 0;
+	bool all = true;
+
+	for (unsigned i = 0; i < REACH_COUNT; i++)
+		met += totals->reached[i];
+	if ((met == 0 && !args->require_reach) || args->one_seed)
+		return true;
+	for (unsigned i = 0; i < REACH_COUNT; i++) {
+		printf("reached %10" PRIu64 "  %s\n", totals->reached[i], reach_texts[i]);
+		all &= totals->reached[i] > 0;
+	}
+	if (!all && args->require_reach)
+		fprintf(stderr, "holdfast-sim: not all of it was reached: run more seeds, or mend "
+				"what no longer happens\n");
+	return all || !args->require_reach;
+}
+
 static int conclude(const struct arguments *args, const struct totals *totals, double seconds)
 {
+	bool reached;
+
 	if (args->enumerate) {
 		uint64_t failures = totals->enumerated.failures + totals->failures;
 
@@ -310,6 +338,7 @@ static int conclude(const struct arguments *args, const struct totals *totals, d
 					"see --list\n");
 		return failures || !totals->enumerated.cases;
 	}
+	reached = conclude_reach(args, totals);
 	for (uint64_t i = 0; i < totals->failures && i < FAILED_SEEDS_MAX; i++)
 		printf("failed seed %" PRIu64 "\n", totals->failed_seeds[i]);
 	printf("seeds %" PRIu64 ", failures %" PRIu64 ", run twice %" PRIu64 ", events %" PRIu64
@@ -319,7 +348,7 @@ static int conclude(const struct arguments *args, const struct totals *totals, d
 	       totals->runs ? seconds * 1e3 * (double)args->jobs / (double)totals->runs : 0);
 	if (totals->runs == 0)
 		fprintf(stderr, "holdfast-sim: nothing has run: no such scenario; see --list\n");
-	return totals->failures || !totals->runs;
+	return totals->failures || !totals->runs || !reached;
 }
 
 /* ---- arguments --------------------------------------------------------------------------------
@@ -347,6 +376,7 @@ enum option_code {
 	OPT_JOBS,
 	OPT_TIME,
 	OPT_CALM,
+	OPT_REQUIRE_REACH,
 	OPT_TRACE,
 	OPT_LIST,
 	OPT_HELP,
@@ -364,6 +394,7 @@ static const struct option options[] = {
 	{ "jobs", required_argument, NULL, OPT_JOBS },
 	{ "time", required_argument, NULL, OPT_TIME },
 	{ "calm", no_argument, NULL, OPT_CALM },
+	{ "require-reach", no_argument, NULL, OPT_REQUIRE_REACH },
 	{ "trace", no_argument, NULL, OPT_TRACE },
 	{ "list", no_argument, NULL, OPT_LIST },
 	{ "help", no_argument, NULL, OPT_HELP },
@@ -408,6 +439,9 @@ static void take_option(struct arguments *args, int code, const char *value)
 		break;
 	case OPT_CALM:
 		args->calm = true;
+		break;
+	case OPT_REQUIRE_REACH:
+		args->require_reach = true;
 		break;
 	case OPT_TRACE:
 		args->trace = true;

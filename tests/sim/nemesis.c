@@ -2,6 +2,7 @@
 /* Crashes, pauses, clock jumps and cuts at the rates of the options. */
 #include "core/base/macros.h"
 #include "tests/sim/internal.h"
+#include "tests/sim/reach.h"
 
 #define WALL_JUMP_SECONDS_MAX (400ull * 86400)
 
@@ -98,6 +99,10 @@ static void crash(const struct doing *doing, enum sim_crash kind)
 	if (!doing->node->up ||
 	    (nemesis->may_crash && !nemesis->may_crash(nemesis->context, doing->node, kind)))
 		return;
+	if (kind == SIM_KILL)
+		REACH(HARM_KILL);
+	else
+		REACH(HARM_POWER);
 	sim_node_crash(doing->node, kind);
 	for (unsigned i = 0; i < world->node_count; i++) {
 		struct doing again = *doing;
@@ -123,9 +128,11 @@ static void do_harm(const struct doing *doing)
 		crash(doing, SIM_POWER);
 		return;
 	case HARM_PAUSE:
+		REACH(HARM_PAUSE);
 		sim_node_pause(doing->node, duration(world, options->pause_ns_max));
 		return;
 	case HARM_WALL_JUMP:
+		REACH(HARM_WALL_JUMP);
 		sim_node_wall_jump(doing->node,
 				   ((int64_t)sim_between(world, 0, 2 * WALL_JUMP_SECONDS_MAX) -
 				    (int64_t)WALL_JUMP_SECONDS_MAX) /
@@ -133,15 +140,18 @@ static void do_harm(const struct doing *doing)
 					   (int64_t)SIM_SECOND);
 		return;
 	case HARM_CUT:
+		REACH(HARM_CUT);
 		sim_cut(doing->other, doing->node, cut);
 		sim_cut(doing->node, doing->other, cut);
 		sim_after(world, duration(world, options->cut_ns_max), heal_cut, doing_new(doing));
 		return;
 	case HARM_CUT_ONE_WAY:
+		REACH(HARM_CUT_ONE_WAY);
 		sim_cut(doing->node, doing->other, SIM_CUT_SILENT);
 		sim_after(world, duration(world, options->cut_ns_max), heal_cut, doing_new(doing));
 		return;
 	case HARM_RESET:
+		REACH(HARM_RESET);
 		sim_reset_streams(doing->node, doing->other);
 		return;
 	case HARM_COUNT:

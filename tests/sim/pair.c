@@ -564,15 +564,17 @@ void pair_converge(struct pair *pair)
 	if (standby->engine)
 		engine_group_status(standby->engine, &e);
 	sim_fail(pair->world,
-		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s (%s) "
-		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle %d; "
+		 "does not converge: primary %s (%s) head %llu durable %llu applied %llu, link %s "
+		 "(%s) "
+		 "acked %llu; standby %s (%s) durable %llu applied %llu syncing %d; requests idle "
+		 "%d; "
 		 "consistent %d sync %d needs %d",
 		 a.state, a.detail, (unsigned long long)a.head_seq,
 		 (unsigned long long)a.durable_seq, (unsigned long long)a.applied_seq,
 		 a.peers[0].state, a.peers[0].error, (unsigned long long)a.peers[0].durable_seq,
 		 e.state, e.detail, (unsigned long long)e.durable_seq,
-		 (unsigned long long)e.applied_seq, e.syncing, work_idle(pair),
-		 e.consistent, a.peers[0].sync.active, a.peers[0].needs_sync);
+		 (unsigned long long)e.applied_seq, e.syncing, work_idle(pair), e.consistent,
+		 a.peers[0].sync.active, a.peers[0].needs_sync);
 }
 
 static void bring_back(struct pair *pair)
@@ -608,7 +610,8 @@ void pair_fail_over(struct pair *pair)
 		r = pair_promote(pair, beta, i >= 2, &result);
 		if (r == -EAGAIN)
 			sim_run_for(world, 3 * SIM_SECOND);
-		if (r == -EUCLEAN) { /* its copy was not done when the primary went: that must come back */
+		if (r == -EUCLEAN) { /* its copy was not done when the primary went: that must come
+					back */
 			bring_back(pair);
 			r = -EAGAIN;
 		}

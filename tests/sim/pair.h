@@ -126,7 +126,8 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 
 /* Notes what the standby has promised to hold durably so far. */
 void pair_sample(struct pair *pair);
-/* Drives the world until both are equal and at rest; fails with the whole state when that never comes. */
+/* Drives the world until both are equal and at rest; fails with the whole state when that never
+ * comes. */
 void pair_converge(struct pair *pair);
 /* Promotes site 1 and lets its agent take over; checks the position. Drives the world. */
 void pair_fail_over(struct pair *pair);
@@ -143,7 +144,6 @@ struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, u
 struct request *work_flush(struct pair *pair);
 struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, unsigned count);
 void work_forget(struct pair *pair); /* the agent died: outstanding requests have no answer */
-
 
 /* What holdfast-sim runs of it. */
 extern const struct sim_scenario pair_scenario, pair_scripts;

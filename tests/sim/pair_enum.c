@@ -2,9 +2,10 @@
 /*
  * Short scripts on a pair, crashed and failed at every point.
  *
- * Each script is up to three operations on a primary with a standby. The enumerator crashes agent host or engine host
- * after every event, fails every disk operation once and for good, and tears what is in flight. Afterwards everything
- * is started again and must come to the same end: allowed prefix, right content, both sides equal.
+ * Each script is up to three operations on a primary with a standby. The enumerator crashes agent
+ * host or engine host after every event, fails every disk operation once and for good, and tears
+ * what is in flight. Afterwards everything is started again and must come to the same end: allowed
+ * prefix, right content, both sides equal.
  */
 #include <string.h>
 
@@ -19,9 +20,9 @@ enum step_kind {
 	STEP_TRIM,
 	STEP_FLUSH,
 	STEP_READ,
-	STEP_REST, /* long enough for apply and checkpoint */
-	STEP_SYNC, /* until the standby holds and has applied all */
-	STEP_STOP, /* clean stop of the agent, then start */
+	STEP_REST,	/* long enough for apply and checkpoint */
+	STEP_SYNC,	/* until the standby holds and has applied all */
+	STEP_STOP,	/* clean stop of the agent, then start */
 	STEP_FAIL_OVER, /* last: in the check */
 };
 
@@ -42,23 +43,34 @@ static const struct script scripts[] = {
 	{ "trim-flush", { { STEP_TRIM, 0, 0, 16 }, { STEP_FLUSH, 0, 0, 0 } } },
 	{ "zero-flush", { { STEP_ZERO, 1, 3, 9 }, { STEP_FLUSH, 0, 0, 0 } } },
 	{ "write-write", { { STEP_WRITE, 0, 4, 8 }, { STEP_WRITE, 1, 4, 8 } } },
-	{ "overwrite", { { STEP_WRITE, 0, 4, 8 }, { STEP_WRITE, 0, 6, 8 }, { STEP_FLUSH, 0, 0, 0 } } },
+	{ "overwrite",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_WRITE, 0, 6, 8 }, { STEP_FLUSH, 0, 0, 0 } } },
 	{ "overwrite-fua", { { STEP_WRITE, 0, 4, 8 }, { STEP_FUA, 0, 4, 8 } } },
-	{ "write-trim", { { STEP_WRITE, 0, 4, 8 }, { STEP_TRIM, 0, 6, 4 }, { STEP_FLUSH, 0, 0, 0 } } },
-	{ "trim-write", { { STEP_TRIM, 0, 4, 8 }, { STEP_WRITE, 0, 6, 4 }, { STEP_FLUSH, 0, 0, 0 } } },
+	{ "write-trim",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_TRIM, 0, 6, 4 }, { STEP_FLUSH, 0, 0, 0 } } },
+	{ "trim-write",
+	  { { STEP_TRIM, 0, 4, 8 }, { STEP_WRITE, 0, 6, 4 }, { STEP_FLUSH, 0, 0, 0 } } },
 	{ "zero-write", { { STEP_ZERO, 0, 4, 8 }, { STEP_FUA, 0, 6, 1 } } },
 	{ "write-rest", { { STEP_WRITE, 0, 4, 8 }, { STEP_REST, 0, 0, 0 } } },
-	{ "write-rest-write", { { STEP_WRITE, 0, 4, 8 }, { STEP_REST, 0, 0, 0 }, { STEP_FUA, 0, 0, 32 } } },
+	{ "write-rest-write",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_REST, 0, 0, 0 }, { STEP_FUA, 0, 0, 32 } } },
 	{ "write-sync", { { STEP_WRITE, 0, 4, 8 }, { STEP_SYNC, 0, 0, 0 } } },
-	{ "write-sync-write", { { STEP_WRITE, 0, 4, 8 }, { STEP_SYNC, 0, 0, 0 }, { STEP_WRITE, 0, 6, 8 } } },
+	{ "write-sync-write",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_SYNC, 0, 0, 0 }, { STEP_WRITE, 0, 6, 8 } } },
 	{ "big-write-flush", { { STEP_WRITE, 0, 0, 96 }, { STEP_FLUSH, 0, 0, 0 } } },
-	{ "slot-change", { { STEP_WRITE, 0, 0, 128 }, { STEP_WRITE, 1, 0, 128 }, { STEP_FUA, 0, 0, 1 } } },
-	{ "write-read-write", { { STEP_WRITE, 0, 4, 8 }, { STEP_READ, 0, 0, 32 }, { STEP_FUA, 0, 0, 8 } } },
+	{ "slot-change",
+	  { { STEP_WRITE, 0, 0, 128 }, { STEP_WRITE, 1, 0, 128 }, { STEP_FUA, 0, 0, 1 } } },
+	{ "write-read-write",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_READ, 0, 0, 32 }, { STEP_FUA, 0, 0, 8 } } },
 	{ "write-stop", { { STEP_WRITE, 0, 4, 8 }, { STEP_STOP, 0, 0, 0 } } },
-	{ "write-stop-write", { { STEP_WRITE, 0, 4, 8 }, { STEP_STOP, 0, 0, 0 }, { STEP_FUA, 0, 6, 2 } } },
-	{ "flush-write-flush", { { STEP_FLUSH, 0, 0, 0 }, { STEP_WRITE, 1, 0, 1 }, { STEP_FLUSH, 0, 0, 0 } } },
-	{ "write-sync-promote", { { STEP_WRITE, 0, 4, 8 }, { STEP_SYNC, 0, 0, 0 }, { STEP_FAIL_OVER, 0, 0, 0 } } },
-	{ "write-promote", { { STEP_FUA, 0, 4, 8 }, { STEP_WRITE, 1, 4, 8 }, { STEP_FAIL_OVER, 0, 0, 0 } } },
+	{ "write-stop-write",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_STOP, 0, 0, 0 }, { STEP_FUA, 0, 6, 2 } } },
+	{ "flush-write-flush",
+	  { { STEP_FLUSH, 0, 0, 0 }, { STEP_WRITE, 1, 0, 1 }, { STEP_FLUSH, 0, 0, 0 } } },
+	{ "write-sync-promote",
+	  { { STEP_WRITE, 0, 4, 8 }, { STEP_SYNC, 0, 0, 0 }, { STEP_FAIL_OVER, 0, 0, 0 } } },
+	{ "write-promote",
+	  { { STEP_FUA, 0, 4, 8 }, { STEP_WRITE, 1, 4, 8 }, { STEP_FAIL_OVER, 0, 0, 0 } } },
 	{ "copy", { { STEP_SYNC, 0, 0, 0 } } }, /* the initial copy itself, begun in the script */
 };
 

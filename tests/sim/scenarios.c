@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The scenarios that holdfast-sim knows: one line for each. */
-#include "tests/sim/selftest.h"
 #include "tests/sim/pair.h"
 #include "tests/sim/scenario_journal.h"
+#include "tests/sim/selftest.h"
 #include "tests/sim/sim.h"
 
 const struct sim_scenario *const sim_scenarios[] = {
-	&scenario_selftest,
-	&scenario_journal,
-	&pair_scenario,
-	&pair_scripts,
-	NULL,
+	&scenario_selftest, &scenario_journal, &pair_scenario, &pair_scripts, NULL,
 };
