@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reach: what the runs have come across. A run that never meets what it is there to survive proves
+ * nothing, so holdfast-sim prints how often each of these was met and, with --require-reach, fails
+ * when one never was.
+ *
+ * Owner: the one thread that drives the world; counts live as long as the process and are no part
+ * of a run: nothing may depend on them.
+ */
+#ifndef HOLDFAST_TESTS_SIM_REACH_H
+#define HOLDFAST_TESTS_SIM_REACH_H
+
+#include <stdint.h>
+
+/* Name, and what it means; all but the harms are met by the pair scenario. */
+#define REACH_LIST(X)                                                                              \
+	X(HARM_KILL, "a process was killed")                                                       \
+	X(HARM_POWER, "a host lost power")                                                         \
+	X(HARM_PAUSE, "a process stood still")                                                     \
+	X(HARM_WALL_JUMP, "a wall clock jumped")                                                   \
+	X(HARM_CUT, "a link was cut")                                                              \
+	X(HARM_CUT_ONE_WAY, "a link was cut in one direction")                                     \
+	X(HARM_RESET, "the streams of a link were reset")                                          \
+	X(WRITEBACK, "a run with cache = writeback")                                               \
+	X(WRITETHROUGH, "a run with cache = writethrough")                                         \
+	X(COPY_BEGUN, "a copy of the volumes began")                                               \
+	X(COPY_COMPLETED, "a copy came to its end")                                                \
+	X(COPY_UNDER_WRITES, "writes went on while extents were on their way")                     \
+	X(COPY_LOST_PRIMARY, "the primary crashed in the middle of a copy")                        \
+	X(COPY_LOST_STANDBY, "the standby crashed in the middle of a copy")                        \
+	X(COPY_RESUMED, "a copy went on from a dirty map that was partly clear")                   \
+	X(RELEASED, "the journal let go of what a standby lacked")                                 \
+	X(RELEASED_AGAIN, "and once more, with the dirty map in force")                            \
+	X(STREAM_RESET, "a stream began at the primary's end, with a copy")                        \
+	X(STREAM_RESUMED, "a stream resumed behind what the standby held")                         \
+	X(SENT_FROM_MEMORY, "segments were sent from memory")                                      \
+	X(SENT_FROM_DISK, "segments were sent from the journal's files")                           \
+	X(WINDOW_FULL, "a window was full")                                                        \
+	X(STALLED, "a request had to wait for room")                                               \
+	X(JOURNAL_BLOCKED, "the journal had no room")                                              \
+	X(JOURNAL_REWRITTEN, "records were written again after a failure (J4)")                    \
+	X(AGENT_FAILED, "a primary failed and was started again")                                  \
+	X(ENGINE_FAILED, "a standby failed and tried again")                                       \
+	X(STANDBY_READ_BACK, "a standby applied from its journal's files")                         \
+	X(PROMOTED, "a standby was promoted")                                                      \
+	X(PROMOTE_FORCED, "with a live primary, by force")                                         \
+	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
+	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
+	X(FENCED_SERVING, "a primary was fenced while it served")                                  \
+	X(FENCED_STARTING, "a primary was fenced before it served")                                \
+	X(FENCED_RECORDED, "a fenced primary stayed fenced without asking")                        \
+	X(DIVERGED, "a standby was left alone because histories differ")
+
+enum reach {
+#define REACH_ENUM(name, text) REACH_##name,
+	REACH_LIST(REACH_ENUM)
+#undef REACH_ENUM
+		REACH_COUNT
+};
+
+extern uint64_t reach_counts[REACH_COUNT];
+extern const char *const reach_texts[REACH_COUNT];
+
+#define REACH(name) ((void)reach_counts[REACH_##name]++)
+
+#endif
