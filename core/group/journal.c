@@ -32,7 +32,7 @@ int journal_init(struct journal *journal, const struct journal_options *options)
 
 	must(options->writes_max >= 1 && options->writes_max <= JOURNAL_WINDOW_MAX);
 	/* The geometry is the superblock's, so from outside. */
-	if (options->slots < 2 || options->slot_bytes < SEGMENT_TOTAL_MAX_BYTES ||
+	if (options->slots < 2 || options->slot_bytes < 2 * SEGMENT_HEAD_MAX_BYTES ||
 	    !is_aligned(options->slot_bytes, JOURNAL_BLOCK_BYTES)) {
 		*journal = (struct journal){ 0 };
 		return -EINVAL;

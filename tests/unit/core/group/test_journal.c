@@ -419,12 +419,12 @@ static void body_geometry(struct journal_model *model)
 	options.slots = 1;
 	sim_check(model->world, journal_init(&journal, &options) == -EINVAL);
 	options.slots = 2;
-	options.slot_bytes = SEGMENT_TOTAL_MAX_BYTES - 4096;
+	options.slot_bytes = 2 * SEGMENT_HEAD_MAX_BYTES - 4096;
 	sim_check(model->world, journal_init(&journal, &options) == -EINVAL);
-	options.slot_bytes = SEGMENT_TOTAL_MAX_BYTES + 512;
+	options.slot_bytes = 2 * SEGMENT_HEAD_MAX_BYTES + 512;
 	sim_check(model->world, journal_init(&journal, &options) == -EINVAL);
 	journal_deinit(&journal);
-	options.slot_bytes = SEGMENT_TOTAL_MAX_BYTES;
+	options.slot_bytes = 2 * SEGMENT_HEAD_MAX_BYTES;
 	sim_check(model->world, journal_init(&journal, &options) == 0);
 	journal_deinit(&journal);
 	journal_deinit(&journal);
