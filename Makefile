@@ -344,6 +344,7 @@ cppcheck: ## cppcheck over the sources; results are cached
 	$(call say,LINT,cppcheck)
 	$(Q)mkdir -p $(OUT)/cppcheck
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 -j $(JOBS) \
+		--include=tools/cppcheck.h \
 		--enable=warning,performance,portability --cppcheck-build-dir=$(OUT)/cppcheck \
 		--suppress=missingIncludeSystem --suppress=normalCheckLevelMaxBranches \
 		-D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' -I. \

@@ -255,7 +255,9 @@ static void dir_opened(struct io_op *op, int64_t res)
 	group->volumes_open = true;
 	r = journal_init(&group->journal, &options);
 	if (r) {
-		fail(group, r, "out of memory");
+		fail(group, r,
+		     r == -EINVAL ? "the superblock's journal is of an impossible size"
+				  : "no memory for the journal");
 		return;
 	}
 	group->recover_op.done = journal_opened;

@@ -389,40 +389,47 @@ static void build_group(struct builder *builder, cfg_t *section, struct conf_gro
 			   &group->peers[group->peer_count++]);
 }
 
+struct seen_path {
+	const struct conf_leaf *leaf;
+	const char *group, *volume;
+};
+
+/* Adds a path to those seen, or complains. */
+static void see_path(struct builder *builder, struct seen_path *seen, unsigned *count,
+		     const struct seen_path *path)
+{
+	for (unsigned i = 0; i < *count; i++) {
+		if (strcmp(path->leaf->text, seen[i].leaf->text) != 0)
+			continue;
+		conf_errors_add(builder->errors, path->leaf->line,
+				"give each volume its own device or file",
+				"%s is already volume '%s' of group '%s'", path->leaf->text,
+				seen[i].volume, seen[i].group);
+		return;
+	}
+	seen[(*count)++] = *path;
+}
+
 /* One device under two volumes would be written by both. */
 static void check_paths(struct builder *builder, cfg_t *root)
 {
 	const struct conf *conf = builder->conf;
-	unsigned total = 0, used = 0;
-	struct seen {
-		const struct conf_leaf *leaf;
-		const char *group, *volume;
-	} * seen;
+	unsigned total = 0, count = 0;
+	struct seen_path *seen;
 
 	for (unsigned i = 0; i < conf->group_count; i++)
 		total += conf->groups[i].volume_count;
 	seen = array(builder, total, sizeof(*seen));
-	if (!seen)
-		return;
-	for (unsigned i = 0; i < conf->group_count; i++) {
+	for (unsigned i = 0; seen && i < conf->group_count; i++) {
 		cfg_t *group = cfg_getnsec(root, "group", i);
 
 		for (unsigned j = 0; j < conf->groups[i].volume_count; j++) {
 			cfg_t *volume = cfg_getnsec(group, "volume", j);
-			const struct conf_leaf *leaf = leaf_of(volume, "path");
+			const struct seen_path path = { leaf_of(volume, "path"), cfg_title(group),
+							cfg_title(volume) };
 
-			for (unsigned k = 0; leaf && k < used; k++) {
-				if (strcmp(leaf->text, seen[k].leaf->text) != 0)
-					continue;
-				conf_errors_add(builder->errors, leaf->line,
-						"give each volume its own device or file",
-						"%s is already volume '%s' of group '%s'",
-						leaf->text, seen[k].volume, seen[k].group);
-				leaf = NULL;
-			}
-			if (leaf)
-				seen[used++] =
-					(struct seen){ leaf, cfg_title(group), cfg_title(volume) };
+			if (path.leaf)
+				see_path(builder, seen, &count, &path);
 		}
 	}
 	free(seen);

@@ -203,9 +203,10 @@ static int prepare(struct conf_text *text, struct conf_errors *errors)
 				     "braces are nested too deeply");
 				return -EINVAL;
 			}
-			open[depth++] = (struct conf_span){ .open_line = token.line,
-							    .depth = depth,
-							    .taken = before == '=' };
+			open[depth] = (struct conf_span){ .open_line = token.line,
+							  .depth = depth + 1,
+							  .taken = before == '=' };
+			depth++;
 		} else if (token.kind == '}') {
 			if (depth == 0) {
 				fail(&scanner, "remove it, or open its section before",

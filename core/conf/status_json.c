@@ -250,8 +250,7 @@ static void get_fields(const json_t *json, const struct field *fields, size_t co
 
 int status_from_json(const json_t *json, struct status_group *ret_status)
 {
-	const json_t *standby = json_object_get(json, "standby"), *list, *one;
-	size_t i;
+	const json_t *standby = json_object_get(json, "standby"), *list;
 
 	if (!json_is_string(json_object_get(json, "group")))
 		return -EPROTO;
@@ -262,20 +261,14 @@ int status_from_json(const json_t *json, struct status_group *ret_status)
 	get_fields(json_object_get(standby, "sync"), sync_fields, array_len(sync_fields),
 		   &ret_status->sync);
 	list = json_object_get(json, "volumes");
-	json_array_foreach(list, i, one)
-	{
-		if (i < STATUS_VOLUMES_MAX)
-			get_fields(one, volume_fields, array_len(volume_fields),
-				   &ret_status->volumes[ret_status->volume_count++]);
-	}
+	for (size_t i = 0; i < json_array_size(list) && i < STATUS_VOLUMES_MAX; i++)
+		get_fields(json_array_get(list, i), volume_fields, array_len(volume_fields),
+			   &ret_status->volumes[ret_status->volume_count++]);
 	list = json_object_get(json, "peers");
-	json_array_foreach(list, i, one)
-	{
-		struct status_peer *peer;
+	for (size_t i = 0; i < json_array_size(list) && i < STATUS_PEERS_MAX; i++) {
+		struct status_peer *peer = &ret_status->peers[ret_status->peer_count++];
+		const json_t *one = json_array_get(list, i);
 
-		if (i >= STATUS_PEERS_MAX)
-			break;
-		peer = &ret_status->peers[ret_status->peer_count++];
 		get_fields(one, peer_fields, array_len(peer_fields), peer);
 		get_fields(json_object_get(one, "lag"), lag_fields, array_len(lag_fields),
 			   &peer->lag);
