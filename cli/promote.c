@@ -39,11 +39,14 @@ static const char *text_of(const json_t *json, const char *key)
 
 static void show_volumes(const json_t *json)
 {
-	const json_t *volumes = json_object_get(json, "nbd"), *volume;
-	size_t i;
+	const json_t *volumes = json_object_get(json, "nbd");
 
-	json_array_foreach(volumes, i, volume) printf(
-		"  volume         %s: %s\n", text_of(volume, "volume"), text_of(volume, "uri"));
+	for (size_t i = 0; i < json_array_size(volumes); i++) {
+		const json_t *volume = json_array_get(volumes, i);
+
+		printf("  volume         %s: %s\n", text_of(volume, "volume"),
+		       text_of(volume, "uri"));
+	}
 }
 
 static void show_promoted(const json_t *json)

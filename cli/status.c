@@ -50,11 +50,8 @@ static json_t *ask(const struct cli *cli, const char *daemon, struct view *view)
 
 static bool find(const json_t *groups, const char *name, struct status_group *ret_status)
 {
-	const json_t *one;
-	size_t i;
-
-	json_array_foreach(groups, i, one)
-	{
+	for (size_t i = 0; i < json_array_size(groups); i++) {
+		const json_t *one = json_array_get(groups, i);
 		const char *have = json_string_value(json_object_get(one, "group"));
 
 		if (have && strcmp(have, name) == 0)

@@ -179,8 +179,7 @@ static bool adopt(const struct engine_control *control, const char *group, json_
 {
 	struct control_reply reply = { .json = NULL };
 	char socket_path[256], path[300];
-	json_t *volumes, *volume, *nbd = json_array();
-	size_t i;
+	json_t *volumes, *nbd = json_array();
 	int res;
 
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/agent.sock", control->conf->run_dir);
@@ -195,10 +194,14 @@ static bool adopt(const struct engine_control *control, const char *group, json_
 		res = -EIO;
 	}
 	volumes = json_object_get(reply.json, "volumes");
-	json_array_foreach(volumes, i, volume) json_array_append_new(
-		nbd, json_pack("{s:O, s:O, s:O}", "volume", json_object_get(volume, "name"), "uri",
-			       json_object_get(volume, "uri"), "size_bytes",
-			       json_object_get(volume, "size_bytes")));
+	for (size_t i = 0; i < json_array_size(volumes); i++) {
+		json_t *volume = json_array_get(volumes, i);
+
+		json_array_append_new(nbd, json_pack("{s:O, s:O, s:O}", "volume",
+						     json_object_get(volume, "name"), "uri",
+						     json_object_get(volume, "uri"), "size_bytes",
+						     json_object_get(volume, "size_bytes")));
+	}
 	json_object_set_new(into, "served", json_boolean(res == 0));
 	json_object_set_new(into, "nbd", nbd);
 	control_reply_free(&reply);
