@@ -15,8 +15,8 @@ from lab import check, main, say
 from numbered import Plan, Writer, read_uri, verify
 from sites import MIB, Pair
 
-VOLUMES = {"data": 24 * MIB, "log": 8 * MIB}
-WRITES = 3000
+VOLUMES = {"data": 12 * MIB, "log": 4 * MIB}
+WRITES = 1500
 
 
 def other_requests(uri):
@@ -29,7 +29,7 @@ def other_requests(uri):
         handle.pwrite(data, offset, flags)
         mirror[offset : offset + len(data)] = data
 
-    put(0, os.urandom(3 * MIB))
+    put(0, os.urandom(MIB))
     put(12345 * 512, b"\xa5" * 512, nbd.CMD_FLAG_FUA)
     put(4 * MIB - 512, os.urandom(1024))
     put(5 * MIB + 3584, bytes(range(256)) * 38)

@@ -16,7 +16,7 @@ from lab import check, main, say
 from numbered import Plan, Writer, read_uri, verify
 from sites import MIB, Pair
 
-SIZE = 24 * MIB
+SIZE = 8 * MIB
 ROUNDS = 6
 
 

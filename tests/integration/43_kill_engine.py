@@ -12,16 +12,16 @@ from lab import check, main, say
 from numbered import Plan, Writer, read_file, read_uri, verify
 from sites import MIB, Pair
 
-SIZE = 24 * MIB
+SIZE = 8 * MIB
 ROUNDS = 8
 
 
 def test(lab):
-    pair = Pair(lab, {"db": {"data": SIZE}}, {"journal_size": "256MiB"})
+    pair = Pair(lab, {"db": {"data": SIZE}}, {"journal_size": "128MiB"})
     pair.start()
     plan = Plan(1, SIZE // 4096, seed=43)
     uri = pair.alpha.uri("db", "data")
-    writer = Writer(plan, [uri], depth=16, flush_every=200)
+    writer = Writer(plan, [uri], depth=16, flush_every=200, rate=1500)
     writer.start()
     dice = random.Random(43)
     durable = 0

@@ -12,7 +12,7 @@ from lab import check, main, say, wait_for
 from numbered import Plan, Writer, read_uri, verify
 from sites import MIB, Pair
 
-SIZE = 16 * MIB
+SIZE = 4 * MIB
 BLOCKS = SIZE // 4096
 
 
@@ -149,6 +149,7 @@ def interrupted(lab):
             return done.returncode == 0
 
         wait_for("promote run again", again, 20, every=0.1)
+        say(f"  after {delay_ms} ms")
         answer = pair.beta.promote("db")
         check(answer["result"] == "already" and answer["epoch"] == 2, f"{answer}")
         verify(plan, [read_uri(answer["nbd"][0]["uri"], BLOCKS)], exactly=answer["seq"])

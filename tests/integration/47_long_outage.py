@@ -12,7 +12,7 @@ from lab import check, main, say, wait_for
 from numbered import Plan, Writer, read_file, read_uri, verify
 from sites import MIB, Pair
 
-SIZE = 32 * MIB
+SIZE = 12 * MIB
 BLOCKS = SIZE // 4096
 SMALL = {"journal_size": "16MiB", "journal_file_size": "4MiB", "memory": "16MiB"}
 

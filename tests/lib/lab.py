@@ -49,8 +49,12 @@ def need(*tools):
             raise Skip(f"{tool} is not installed")
 
 
+_began = time.monotonic()
+
+
 def say(text):
-    print(text, flush=True)
+    """A line of the test's story, with the time since its beginning."""
+    print(f"{time.monotonic() - _began:6.2f}  {text}", flush=True)
 
 
 def wait_for(what, condition, seconds=20.0, every=0.02):

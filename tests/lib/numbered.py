@@ -11,6 +11,7 @@ import os
 import random
 import struct
 import threading
+import time
 
 import nbd
 
@@ -55,13 +56,15 @@ class Plan:
 class Writer(threading.Thread):
     """Writes in order, at most `depth` in flight, until it is told to stop or the server is gone."""
 
-    def __init__(self, plan, uris, first=1, depth=1, flush_every=0, limit=None):
+    def __init__(self, plan, uris, first=1, depth=1, flush_every=0, limit=None, rate=None):
         super().__init__(daemon=True)
         self.plan = plan
         self.depth = depth if len(uris) == 1 else 1  # order across connections needs a pause
         self.flush_every = flush_every
         self.next = first
         self.limit = limit
+        self.rate = rate  # writes per second; None: as fast as it goes
+        self.first, self.began = first, time.monotonic()
         self.acked = first - 1  # every write up to here was acknowledged
         self.flushed = first - 1  # every write up to here was covered by a flush
         self.halt = False
@@ -101,10 +104,17 @@ class Writer(threading.Thread):
     def _more(self):
         return not self.halt and (self.limit is None or self.next <= self.limit)
 
+    def _early(self):
+        """Seconds until the next write is due."""
+        if self.rate is None:
+            return 0
+        return self.began + (self.next - self.first) / self.rate - time.monotonic()
+
     def _one_by_one(self):
         while self._more():
             number = self.next
             volume, block = self.plan.place(number)
+            time.sleep(max(0, self._early()))
             self.next += 1
             self.handles[volume].pwrite(self.plan.block(number), block * BLOCK)
             self.acked = number
@@ -119,7 +129,7 @@ class Writer(threading.Thread):
         busy = set()  # blocks: two writes to one place are never in flight together
         done = set()
         while self._more() or flying:
-            while self._more() and len(flying) < self.depth:
+            while self._more() and len(flying) < self.depth and self._early() <= 0:
                 place = self.plan.place(self.next)
                 if place in busy:
                     break
@@ -127,7 +137,7 @@ class Writer(threading.Thread):
                 flying[self.next] = handle.aio_pwrite(buffer, place[1] * BLOCK)
                 busy.add(place)
                 self.next += 1
-            handle.poll(100)
+            handle.poll(100 if self.rate is None else 1)
             for number, cookie in list(flying.items()):
                 if handle.aio_command_completed(cookie):
                     del flying[number]
