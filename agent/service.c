@@ -233,8 +233,16 @@ static void group_failed(void *owner, struct agent_group *group, int res)
 
 static void group_stopped(void *owner, struct agent_group *group, int res)
 {
+	struct agent_service *service = owner;
+
 	(void)group;
-	move(owner, SERVICE_STOPPED, res);
+	if (res == 0)
+		log_info("group stopped, its volumes are current", "group=%s",
+			 service->group_conf->name);
+	else
+		log_warning("group stopped, its volumes are not current: the journal has the rest",
+			    "group=%s reason=%s", service->group_conf->name, err_name(res));
+	move(service, SERVICE_STOPPED, res);
 }
 
 struct start_call {
