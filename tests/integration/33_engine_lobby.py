@@ -52,11 +52,11 @@ def data(field, value):
     return varint(field << 3 | 2) + varint(len(value)) + value
 
 
-def hello(group="db", low=1, high=1, required=0):
+def hello(group="db", low=1, high=1, required=0, node="alpha.example"):
     volume = number(1, 0) + data(2, bytes([5] * 16)) + data(3, "data") + number(4, 4 << 20)
     position = number(1, 1) + number(2, 0) + number(3, 0) + number(4, 0)
     return (number(1, low) + number(2, high) + number(3, required) + number(4, 0)
-            + data(5, "test") + data(6, "alpha.example") + data(7, group)
+            + data(5, "test") + data(6, node) + data(7, group)
             + data(8, bytes([7] * 16)) + number(9, 1) + data(10, number(1, 1) + number(2, 1))
             + data(11, volume) + data(12, position) + number(13, 1) + number(14, 1)
             + number(15, random.getrandbits(60)))
@@ -203,7 +203,7 @@ def wrong_groups(site):
     kind, unknown = site.say(frame(HELLO, hello("nothing")))
     check(kind == REFUSE and unknown[1] == UNKNOWN_GROUP, f"unknown group: {unknown}")
     for node in ("gamma.example", "stranger.example"):
-        kind, forbidden = site.say(frame(HELLO, hello("db")), node)
+        kind, forbidden = site.say(frame(HELLO, hello("db", node=node)), node)
         check(kind == REFUSE, "a peer without the right was let in")
         check(forbidden == unknown, f"the answer tells that the group is there: {forbidden}")
     kind, fields = site.say(frame(HELLO, hello(low=2, high=9)))
