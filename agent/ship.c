@@ -60,7 +60,7 @@ static void wait_to_retry(struct ship *ship)
 static void drop_connection(struct ship *ship)
 {
 	ship->generation++;
-	ship->start_ready = false;
+	ship->start_ready = ship->decide_due = false;
 	io_timer_stop(ship->group->io, &ship->heartbeat_timer);
 	io_timer_stop(ship->group->io, &ship->retry_timer);
 	if (ship_sync_active(ship->sync))
@@ -191,7 +191,7 @@ static void connect_now(struct ship *ship)
 
 	/* What an earlier connection left in flight must come back first: it uses the same ops. */
 	if (ship->connect_pending || ship->tail_pending || ship->prepare_pending ||
-	    ship->release_user || !ship_sync_quiet(ship->sync)) {
+	    !ship_sync_quiet(ship->sync)) {
 		io_timer_start(ship->group->io, &ship->retry_timer, BACKOFF_MIN_NS / 10);
 		return;
 	}
@@ -379,7 +379,7 @@ static void position_found(struct io_op *op, int64_t res)
 	resume_at(ship, &ship->tail.reader.at);
 }
 
-static void decide(struct ship *ship)
+void ship_decide(struct ship *ship)
 {
 	struct agent_group *group = ship->group;
 	const struct superblock *sb = &group->dir.sb;
@@ -387,6 +387,11 @@ static void decide(struct ship *ship)
 	uint64_t s = w->durable.seq;
 
 	ship->state = SHIP_PREPARING;
+	/* What a release moves decides. It does not end a connection that is being made: a journal
+	 * that fills again and again would keep the standby out, and a higher epoch with it. */
+	ship->decide_due = ship->release_user != NULL;
+	if (ship->decide_due)
+		return;
 	if (w->empty || (w->syncing && !ship->peer->needs_sync)) {
 		prepare_reset(ship, true);
 		return;
@@ -455,7 +460,7 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		if (ship->state != SHIP_HELLO ||
 		    link_welcome_unpack(body, frame->body_bytes, &ship->welcome))
 			return -EPROTO;
-		decide(ship);
+		ship_decide(ship);
 		return 0;
 	case FRAME_ACK:
 		if (ship->state != SHIP_STREAMING)

@@ -69,6 +69,7 @@ struct ship {
 
 	/* release into the dirty map */
 	struct io_op *release_user;
+	bool decide_due; /* the standby has said where it stands, a release is under way */
 	struct io_op release_op;
 	struct journal_reader release_reader;
 	bool release_reader_open;
@@ -83,6 +84,9 @@ struct ship {
 /* ship.c */
 void ship_disconnect(struct ship *ship, const char *text); /* and try again later */
 /* Dirty map in force from here on, for records up to `seq`; durable when op completes. */
+
+/* ship.c: the release that decide_due waited for is over. */
+void ship_decide(struct ship *ship);
 
 /* ship_release.c: dirty map in force from here on, for records up to `seq`; durable when op
  * completes. */

@@ -21,6 +21,8 @@ static void finish(struct ship *ship, int64_t res)
 	struct io_op *user = ship->release_user;
 
 	ship->release_user = NULL;
+	if (ship->decide_due && res >= 0)
+		ship_decide(ship);
 	user->done(user, res);
 }
 
@@ -127,13 +129,17 @@ static void release_from(struct ship *ship, uint64_t after_seq, uint64_t seq, st
 
 void ship_release(struct ship *ship, uint64_t seq, struct io_op *op)
 {
-	if (ship->release_user || ship_floor(ship) >= seq) {
+	bool loading = ship->prepare_pending && ship->state == SHIP_WAITING;
+
+	if (ship->release_user || loading || ship_floor(ship) >= seq) {
 		io_defer(ship->group->io, op, -EALREADY);
 		return;
 	}
 	/* What it was sent and has not acknowledged may be lost there: the session starts over with
 	 * a copy. */
-	ship_disconnect(ship,
+	if (ship->state == SHIP_PREPARING || ship->state == SHIP_STREAMING)
+		ship_disconnect(
+			ship,
 			"the journal was needed for new writes: what the standby lacks is in its "
 			"dirty map and will be copied");
 	release_from(ship, ship_floor(ship), seq, op);
