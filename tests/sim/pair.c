@@ -13,6 +13,7 @@
 #include "core/group/volume.h"
 #include "proto/frame.h"
 #include "proto/link.h"
+#include "tests/sim/reach.h"
 
 #define STATE_DIR   "/state"
 #define GROUP	    "g"
@@ -139,6 +140,13 @@ static void lobby_open(struct site *site)
 
 /* ---- daemons ---- */
 
+static void fenced(struct site *site)
+{
+	site->pair->fenced++;
+	site->fenced = true;
+	site->fenced_ns = sim_now(site->pair->world);
+}
+
 static void agent_started(void *owner, struct agent_group *group, int res)
 {
 	struct site *site = owner;
@@ -150,6 +158,8 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 	agent_group_status(group, status);
 	if (res == 0) {
 		site->agent_up = true;
+		if (site != pair->primary && pair->links_up)
+			sim_fail(pair->world, "a former primary serves, and could have asked");
 		if (site == pair->primary) {
 			model_recovered(&pair->model, status->head_seq, pair->power_lost,
 					"primary after restart");
@@ -160,10 +170,12 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 		return;
 	}
 	if (res == -ESTALE) {
-		pair->fenced++;
+		REACH(FENCED_STARTING);
+		fenced(site);
 		if (site == pair->primary)
 			sim_fail(pair->world, "the rightful primary was fenced: %s",
 				 status->detail);
+		agent_group_stop(group);
 		return;
 	}
 	if (!pair->failing_ok)
@@ -200,7 +212,8 @@ static void agent_failed(void *owner, struct agent_group *group, int res)
 	site->agent_up = false;
 	site->agent_res = res;
 	if (res == -ESTALE) {
-		pair->fenced++;
+		REACH(FENCED_SERVING);
+		fenced(site);
 		if (site == pair->primary)
 			sim_fail(pair->world, "the rightful primary was fenced");
 	} else if (!pair->failing_ok) {
@@ -211,6 +224,8 @@ static void agent_failed(void *owner, struct agent_group *group, int res)
 	}
 	if (site == pair->primary)
 		pair->incarnation++, pair->power_lost = true;
+	if (res != -ESTALE)
+		REACH(AGENT_FAILED);
 	agent_group_stop(group);
 }
 
@@ -227,6 +242,8 @@ void site_start_agent(struct site *site)
 	site->agent_wanted = true;
 	site->agent_up = false;
 	site->agent_starts++;
+	site->fenced = false;
+	site->seen = (struct seen){ 0 };
 	sim_check(site->pair->world, agent_group_new(&options, &site->agent) == 0);
 	agent_group_start(site->agent);
 }
@@ -253,6 +270,7 @@ void site_start_engine(struct site *site)
 
 	site->engine_wanted = true;
 	site->engine_up = false;
+	site->seen_engine = (struct seen_engine){ 0 };
 	sim_check(site->pair->world, engine_group_new(&options, &site->engine) == 0);
 	engine_group_start(site->engine);
 	lobby_open(site);
@@ -264,8 +282,10 @@ void site_lost_agent(struct site *site, enum sim_crash kind)
 
 	site->agent = NULL;
 	site->agent_up = false;
-	if (site != pair->primary)
+	if (site != pair->primary) {
+		work_forget_site(pair, site);
 		return;
+	}
 	pair->power_lost |= kind == SIM_POWER;
 	pair->crashes++;
 	work_forget(pair);
@@ -327,7 +347,12 @@ struct pair *pair_new(struct sim_world *world, uint64_t slot_bytes, uint32_t slo
 
 	log_set_level(LOG_LEVEL_ERROR);
 	pair->world = world;
+	pair->slot_bytes = slot_bytes;
 	pair->writethrough = sim_chance(world, 400000);
+	if (pair->writethrough)
+		REACH(WRITETHROUGH);
+	else
+		REACH(WRITEBACK);
 	pair->pace_us = (unsigned)sim_between(world, 100, 3000);
 	pair->primary = &pair->sites[0];
 	pair->epoch = 1;
@@ -519,10 +544,17 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 	if (!promoting->done && sim_node_is_up(promoting->node))
 		sim_fail(pair->world, "promote does not come to an end");
 	if (!promoting->done) {
+		REACH(PROMOTE_KILLED);
 		site_lost_engine(site); /* killed in the middle of it */
 		return -EAGAIN;
 	}
 	*ret = promoting->promote;
+	if (ret->res == 0)
+		REACH(PROMOTED);
+	if (ret->res == 0 && force && pair->primary->agent_up)
+		REACH(PROMOTE_FORCED);
+	if (ret->res == -EUCLEAN)
+		REACH(PROMOTE_REFUSED);
 	return promoting->promote.res;
 }
 
@@ -531,6 +563,7 @@ void pair_sample(struct pair *pair)
 	static struct status_group status;
 
 	pair->sampled_ns = sim_now(pair->world);
+	pair_look(pair);
 	if (!pair->sites[0].agent)
 		return;
 	agent_group_status(pair->sites[0].agent, &status);

@@ -57,6 +57,18 @@ void model_compare(const struct model *model, uint64_t seq, unsigned volume, uns
 /* A node came back with this head: was that allowed? The suffix is forgotten. */
 void model_recovered(struct model *model, uint64_t head, bool power, const char *what);
 
+/* What pair_look() saw when it last looked at this life of an agent, of an engine. */
+struct seen {
+	uint64_t generation, head_seq, released_seq;
+	uint64_t memory_hits, disk_reads, stalls, rewrites;
+	bool known, copying, needs_sync;
+};
+
+struct seen_engine {
+	uint64_t disk_reads;
+	bool failed;
+};
+
 struct site {
 	struct pair *pair;
 	const char *name;
@@ -72,6 +84,10 @@ struct site {
 	struct io_tls *agent_tls, *engine_tls;
 	bool inited;
 	unsigned agent_starts;
+	bool fenced; /* and since when: from then on nothing is acknowledged */
+	uint64_t fenced_ns;
+	struct seen seen;
+	struct seen_engine seen_engine;
 };
 
 struct request {
@@ -82,6 +98,7 @@ struct request {
 	uint64_t seq, covers, incarnation;
 	unsigned volume, sector, count;
 	uint64_t head_at_submit; /* acknowledged then */
+	bool ghost;		 /* to a primary that does not know yet that it is none */
 	uint8_t *buf;
 };
 
@@ -93,6 +110,8 @@ struct pair {
 	struct request requests[PAIR_REQUESTS];
 	bool working; /* the workload submits */
 	bool writethrough;
+	bool links_up; /* no cut, no fault: who asks gets an answer */
+	uint64_t slot_bytes;
 	uint64_t incarnation; /* grows at every crash of the primary's agent */
 	bool power_lost;      /* since the agent last served */
 	uint64_t promised; /* highest durable seq that the standby ever acknowledged to its primary
@@ -124,6 +143,14 @@ void pair_check_volumes(struct pair *pair, struct site *site, uint64_t seq, cons
 /* Promotes site 1 - primary's counterpart; returns the result, drives the world. */
 int pair_promote(struct pair *pair, struct site *site, bool force, struct engine_promote *ret);
 
+/* pair_reach.c: counts what was come across; fails when a bound does not hold. */
+void pair_look(struct pair *pair);
+void pair_look_engine(struct site *site); /* pair_reach_engine.c */
+/* Whether the site's agent is copying volumes to a standby. */
+bool pair_copying(const struct site *site);
+/* Whether records that the journal had written are to be written again after a failure. */
+bool pair_disk_dropped(const struct site *site);
+
 /* Notes what the standby has promised to hold durably so far. */
 void pair_sample(struct pair *pair);
 /* Drives the world until both are equal and at rest; fails with the whole state when that never
@@ -144,6 +171,12 @@ struct request *work_zero(struct pair *pair, unsigned volume, unsigned sector, u
 struct request *work_flush(struct pair *pair);
 struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, unsigned count);
 void work_forget(struct pair *pair); /* the agent died: outstanding requests have no answer */
+/* The same for requests to a site that is not the primary any more. */
+void work_forget_site(struct pair *pair, const struct site *site);
+/* A write to a former primary, as a client would that nobody told. */
+void work_ghost(struct pair *pair, struct site *site);
+/* Requests to that site that have no answer yet. */
+unsigned work_waiting(const struct pair *pair, const struct site *site);
 
 /* What holdfast-sim runs of it. */
 extern const struct sim_scenario pair_scenario, pair_scripts;

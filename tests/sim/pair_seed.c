@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "tests/sim/pair.h"
+#include "tests/sim/reach.h"
 
 static struct site *site_of(struct pair *pair, struct sim_node *node, bool *ret_agent)
 {
@@ -22,6 +23,25 @@ static struct site *site_of(struct pair *pair, struct sim_node *node, bool *ret_
 			return &pair->sites[i];
 	}
 	return NULL;
+}
+
+/* Just before: what the process holds can still be looked at. */
+static void lose_agent(struct site *site, enum sim_crash kind)
+{
+	if (pair_copying(site))
+		REACH(COPY_LOST_PRIMARY);
+	/* What was acknowledged as written, a disk that failed has dropped, and only this process
+	 * still had. */
+	if (kind == SIM_KILL && pair_disk_dropped(site))
+		kind = SIM_POWER;
+	site_lost_agent(site, kind);
+}
+
+static void lose_engine(struct site *site)
+{
+	if (site->engine && pair_copying(site->pair->primary))
+		REACH(COPY_LOST_STANDBY);
+	site_lost_engine(site);
 }
 
 static bool may_crash(void *context, struct sim_node *node, enum sim_crash kind)
@@ -34,9 +54,9 @@ static bool may_crash(void *context, struct sim_node *node, enum sim_crash kind)
 		return false;
 	pair_sample(pair);
 	if (agent || kind == SIM_POWER)
-		site_lost_agent(site, kind);
+		lose_agent(site, kind);
 	if (!agent || kind == SIM_POWER)
-		site_lost_engine(site);
+		lose_engine(site);
 	return true;
 }
 
@@ -67,7 +87,60 @@ static bool has_errors(const struct sim_options *o)
 
 static bool fenced(void *context)
 {
-	return ((struct pair *)context)->fenced > 0;
+	return ((struct pair *)context)->sites[0].fenced;
+}
+
+static bool gone(void *context)
+{
+	return !((struct pair *)context)->sites[0].agent;
+}
+
+static bool decided(void *context)
+{
+	const struct site *alpha = &((struct pair *)context)->sites[0];
+
+	return alpha->agent_up || alpha->fenced;
+}
+
+/* Clients of the old primary go on as long as it lets them. */
+static void haunt(void *context)
+{
+	struct pair *pair = context;
+	struct site *alpha = &pair->sites[0];
+
+	if (alpha->agent_up)
+		work_ghost(pair, alpha);
+	if (!alpha->fenced)
+		sim_after(pair->world, sim_between(pair->world, 50, 500) * SIM_US, haunt, pair);
+}
+
+/* The old primary is reachable again: it learns that it is none, and does not forget it (I6). */
+static void come_back(struct pair *pair)
+{
+	struct sim_world *world = pair->world;
+	struct site *alpha = &pair->sites[0];
+
+	sim_heal_all(world);
+	pair->links_up = true;
+	if (!alpha->agent) {
+		if (!sim_node_is_up(alpha->agent_node))
+			sim_node_restart(alpha->agent_node);
+		site_start_agent(alpha);
+	}
+	if (!sim_run_until(world, fenced, pair, 60 * SIM_SECOND))
+		sim_fail(world, "the old primary is not fenced");
+	sim_check(world, !alpha->agent_up);
+	if (!sim_run_until(world, gone, pair, 60 * SIM_SECOND))
+		sim_fail(world, "the fenced primary does not come to rest");
+	if (work_waiting(pair, alpha))
+		sim_fail(world, "a request to the fenced primary has no answer");
+	sim_cut_both(alpha->engine_node, pair->sites[1].engine_node, SIM_CUT_SILENT);
+	pair->links_up = false;
+	site_start_agent(alpha);
+	sim_check(world, sim_run_until(world, decided, pair, 60 * SIM_SECOND));
+	if (alpha->agent_up)
+		sim_fail(world, "a fenced primary serves again after a restart");
+	REACH(FENCED_RECORDED);
 }
 
 static void lose_primary(struct pair *pair)
@@ -102,7 +175,11 @@ static void more_harm(struct sim_world *world)
 
 	for (unsigned i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
 		if (*rates[i])
-			*rates[i] = sim_between(world, 200, 3000) * SIM_MS;
+			*rates[i] = sim_between(world, 100, 2000) * SIM_MS;
+	/* A kill strikes one process of four, and the agent's acknowledgements promise most. */
+	if (o->kill_every_ns)
+		o->kill_every_ns = sim_between(world, 20, 400) * SIM_MS;
+	o->down_ns_max >>= sim_between(world, 0, 5);
 	o->down_ns_max = o->down_ns_max > SIM_SECOND ? SIM_SECOND : o->down_ns_max;
 	o->pause_ns_max = o->pause_ns_max > SIM_SECOND ? SIM_SECOND : o->pause_ns_max;
 	o->cut_ns_max = o->cut_ns_max > 3 * SIM_SECOND ? 3 * SIM_SECOND : o->cut_ns_max;
@@ -111,7 +188,8 @@ static void more_harm(struct sim_world *world)
 static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
-	struct pair *pair = pair_new(world, 96u << 10, (uint32_t)sim_between(world, 6, 24));
+	uint32_t slots = (uint32_t)sim_between(world, 3, sim_chance(world, 400000) ? 6 : 24);
+	struct pair *pair = pair_new(world, 96u << 10, slots);
 
 	(void)seed;
 	nemesis.context = pair;
@@ -142,23 +220,14 @@ static int run(struct sim_world *world, uint64_t seed)
 	if (sim_chance(world, 300000)) /* killed at some moment of it, and run again */
 		sim_node_crash_soon(pair->sites[1].engine_node, SIM_KILL);
 	pair_fail_over(pair);
+	haunt(pair);
 	work_stop(pair);
 	pair_check_served(pair, "after promote");
 	work_start(pair);
 	sim_run_for(world, 100 * SIM_MS);
 	pair_check_served(pair, "on the new primary");
 
-	sim_heal_all(world);
-	if (!pair->sites[0].agent) {
-		struct site *alpha = &pair->sites[0];
-
-		if (!sim_node_is_up(alpha->agent_node))
-			sim_node_restart(alpha->agent_node);
-		site_start_agent(alpha);
-	}
-	if (!sim_run_until(world, fenced, pair, 60 * SIM_SECOND))
-		sim_fail(world, "the old primary is not fenced");
-	sim_check(world, !pair->sites[0].agent_up);
+	come_back(pair);
 	return 0;
 }
 

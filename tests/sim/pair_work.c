@@ -7,6 +7,8 @@
 
 #include "tests/sim/pair.h"
 
+#define PAIR_GHOSTS 8u
+
 static struct request *request_take(struct pair *pair)
 {
 	for (unsigned i = 0; i < PAIR_REQUESTS; i++)
@@ -63,6 +65,10 @@ static void request_done(struct export_request *export_request, int64_t res)
 	sim_check(pair->world, request->busy);
 	request->busy = false;
 	pair->requests_done++;
+	if (request->site->fenced && res >= 0 && sim_now(pair->world) > request->site->fenced_ns)
+		sim_fail(pair->world, "a request was acknowledged by a fenced primary");
+	if (request->ghost)
+		return;
 	if (request->site == pair->primary && request->incarnation != pair->incarnation) {
 		if (res >= 0) /* the group had said that it failed */
 			sim_fail(pair->world, "a request was acknowledged after the group failed");
@@ -100,11 +106,10 @@ static void request_done(struct export_request *export_request, int64_t res)
 	}
 }
 
-static struct request *submit(struct pair *pair, enum export_op op, unsigned volume,
-			      unsigned sector, unsigned count, unsigned flags)
+static struct request *prepare(struct pair *pair, struct site *site, enum export_op op,
+			       unsigned volume, unsigned sector, unsigned count, unsigned flags)
 {
 	struct request *request = request_take(pair);
-	struct site *site = pair->primary;
 	struct export *export = site->agent_up ? agent_group_export_at(site->agent, volume) : NULL;
 
 	if (!request || !export)
@@ -112,6 +117,7 @@ static struct request *submit(struct pair *pair, enum export_op op, unsigned vol
 	request->pair = pair;
 	request->site = site;
 	request->busy = true;
+	request->ghost = false;
 	request->incarnation = pair->incarnation;
 	request->volume = volume;
 	request->sector = sector;
@@ -131,6 +137,12 @@ static struct request *submit(struct pair *pair, enum export_op op, unsigned vol
 	request->request.length_bytes = (uint64_t)count * SIM_SECTOR_BYTES;
 	request->request.buf = request->buf;
 	return request;
+}
+
+static struct request *submit(struct pair *pair, enum export_op op, unsigned volume,
+			      unsigned sector, unsigned count, unsigned flags)
+{
+	return prepare(pair, pair->primary, op, volume, sector, count, flags);
 }
 
 static void go(struct pair *pair, struct request *request)
@@ -210,6 +222,44 @@ void work_forget(struct pair *pair)
 	pair->incarnation++;
 }
 
+/* The dead process may still have had the buffer in a write: leave it alone, take a new one. */
+void work_forget_site(struct pair *pair, const struct site *site)
+{
+	for (unsigned i = 0; i < PAIR_REQUESTS; i++) {
+		struct request *request = &pair->requests[i];
+
+		if (!request->busy || request->site != site)
+			continue;
+		request->busy = false;
+		request->buf = NULL;
+	}
+}
+
+unsigned work_waiting(const struct pair *pair, const struct site *site)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < PAIR_REQUESTS; i++)
+		count += pair->requests[i].busy && pair->requests[i].site == site;
+	return count;
+}
+
+void work_ghost(struct pair *pair, struct site *site)
+{
+	struct request *request;
+
+	sim_check(pair->world, site != pair->primary);
+	if (work_waiting(pair, site) >= PAIR_GHOSTS)
+		return;
+	request = prepare(pair, site, EXPORT_WRITE, 0, (unsigned)sim_between(pair->world, 0, 99), 8,
+			  EXPORT_FUA);
+	if (!request)
+		return;
+	request->ghost = true;
+	memset(request->buf, 0x67, 8 * SIM_SECTOR_BYTES);
+	go(pair, request);
+}
+
 static void tick(void *context)
 {
 	struct pair *pair = context;
@@ -254,7 +304,7 @@ void work_stop(struct pair *pair)
 bool work_idle(const struct pair *pair)
 {
 	for (unsigned i = 0; i < PAIR_REQUESTS; i++)
-		if (pair->requests[i].busy)
+		if (pair->requests[i].busy && !pair->requests[i].ghost)
 			return false;
 	return true;
 }

@@ -55,7 +55,7 @@ enum reach {
 #define REACH_ENUM(name, text) REACH_##name,
 	REACH_LIST(REACH_ENUM)
 #undef REACH_ENUM
-		REACH_COUNT
+	REACH_COUNT
 };
 
 extern uint64_t reach_counts[REACH_COUNT];
