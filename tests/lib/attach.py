@@ -99,9 +99,9 @@ class Device:
 
 
 def _unmount(where):
-    for attempt in range(60):
+    for _ in range(40):
         done = subprocess.run(["umount", where], capture_output=True, check=False)
         if done.returncode == 0 or not os.path.ismount(where):
             return
-        time.sleep(0.05 + attempt * 0.01)
+        time.sleep(0.05)
     subprocess.run(["umount", "-l", where], capture_output=True, check=False)
