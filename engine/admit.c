@@ -12,6 +12,12 @@
 
 #include "engine/internal.h"
 
+/*
+ * An epoch, a seq or a count of bytes that comes from a peer: from here a promote still counts on
+ * without wrapping, for longer than anything lives.
+ */
+#define COUNT_MAX ((uint64_t)INT64_MAX)
+
 __attribute__((format(printf, 5, 6))) static int refuse(const struct engine_group *group,
 							struct refusal *ret,
 							enum link_refuse_code code, uint64_t epoch,
@@ -90,6 +96,7 @@ static int admit_volumes(struct engine_group *group, const struct link_hello *he
 static bool hello_sound(const struct link_hello *hello)
 {
 	return !uuid_is_zero(&hello->group_uuid) && hello->epoch >= 1 &&
+	       hello->epoch <= COUNT_MAX &&
 	       hello->history_count >= 1 && history_valid(hello->history, hello->history_count) &&
 	       hello->history[hello->history_count - 1].epoch <= hello->epoch;
 }
@@ -169,7 +176,7 @@ const char *admit_start(const struct engine_group *group, const struct link_star
 		(sb->flags & SUPERBLOCK_EVER_CONSISTENT) && !(sb->flags & SUPERBLOCK_SYNCING);
 	uint64_t received_seq = group->journal.appended_seq;
 
-	if (start->from_seq < 1 || start->from_seq == UINT64_MAX)
+	if (start->from_seq < 1 || start->from_seq > COUNT_MAX || start->base.bytes > COUNT_MAX)
 		return "START names a position that cannot be";
 	if (!start->sync && (start->reset || !consistent))
 		return "the copy here is not whole, so the stream must begin with a copy of the "

@@ -4,6 +4,7 @@
  * not heard since may have been written, so the lag in time keeps growing until something is heard
  * again.
  */
+#include "core/base/checked.h"
 #include "engine/internal.h"
 
 void heard_begin(struct engine_group *group)
@@ -85,7 +86,8 @@ void heard_lag(const struct engine_group *group, uint64_t seq, uint64_t bytes, u
 	if (!lag->writes)
 		return; /* all that was reported is here */
 	if (heard->behind_known)
-		lag->ns += heard->behind_ns;
+		/* What it says of itself may be anything, UINT64_MAX means unknown here. */
+		lag->ns = add_u64(lag->ns, heard->behind_ns, &lag->ns) ? lag->ns : UINT64_MAX;
 	else if (time_ns) /* what is missing is not older than the last write that is here */
 		lag->ns = max_u64(lag->ns, sub_floor_u64(io_wall(group->io), time_ns));
 }

@@ -23,6 +23,7 @@
 struct guest {
 	struct engine_lobby *lobby;
 	bool used, late; /* late: its deadline closed the stream */
+	uint64_t number; /* in the order of arrival */
 	struct io_stream *stream;
 	struct io_op op; /* one at a time: TLS, receive, send, hand-over */
 	struct io_timer deadline;
@@ -46,6 +47,7 @@ struct engine_lobby {
 	struct io_timer accept_again;
 	bool accepting, stopping;
 	unsigned used;
+	uint64_t arrivals;
 	struct guest *guests;
 	struct io_op *stop_op;
 	struct log_limit limit;
@@ -183,6 +185,7 @@ static void judge(struct guest *guest)
 {
 	struct engine_lobby *lobby = guest->lobby;
 	const struct link_hello *hello = &guest->hello;
+	const char *identity = io_stream_peer(guest->stream)->identity;
 	enum service_state state;
 
 	if (hello->protocol_min > PROTOCOL_VERSION || hello->protocol_max < PROTOCOL_VERSION ||
@@ -191,7 +194,9 @@ static void judge(struct guest *guest)
 		       "no protocol version in common; run the same release on both sides");
 		return;
 	}
-	guest->service = service_for(lobby, hello->group, io_stream_peer(guest->stream)->identity);
+	/* A node speaks for itself only: its name goes into status and log. */
+	if (strcmp(hello->node, identity) == 0)
+		guest->service = service_for(lobby, hello->group, identity);
 	if (!guest->service) {
 		refuse(guest, LINK_REFUSE_UNKNOWN_GROUP,
 		       "no such group for this peer; check group and peer on both sides");
@@ -286,6 +291,59 @@ static void tls_done(struct io_op *op, int64_t res)
 /* ---- accepting ---------------------------------------------------------------------------------
  */
 
+/* Without the port. */
+static bool same_host(const struct guest *a, const struct guest *b)
+{
+	const char *left = io_stream_peer(a->stream)->address;
+	const char *right = io_stream_peer(b->stream)->address;
+	const char *colon = strrchr(left, ':');
+	size_t length = colon ? (size_t)(colon - left) + 1 : strlen(left) + 1;
+
+	return strncmp(left, right, length) == 0;
+}
+
+/* May be sent away: it is here, and not on its way to its group. */
+static bool sits(const struct guest *guest)
+{
+	return guest->used && guest->stream && !guest->service;
+}
+
+static unsigned company(const struct engine_lobby *lobby, const struct guest *guest)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < GUESTS_MAX; i++)
+		count += sits(&lobby->guests[i]) && same_host(guest, &lobby->guests[i]);
+	return count;
+}
+
+/*
+ * Every seat is taken. Of the host that has most of them, the one who sits longest goes: whoever
+ * connects and says nothing keeps neither the others nor, for longer than a handshake takes, a
+ * primary on the same host out.
+ */
+static void make_room(struct engine_lobby *lobby)
+{
+	struct guest *longest = NULL;
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < GUESTS_MAX; i++) {
+		struct guest *guest = &lobby->guests[i];
+		unsigned count = sits(guest) ? company(lobby, guest) : 0;
+
+		if (count > most ||
+		    (count > 0 && count == most && guest->number < longest->number)) {
+			most = count;
+			longest = guest;
+		}
+	}
+	if (!longest)
+		return; /* all are on their way; the first to leave makes room */
+	complain(longest, "connection dropped", "too many wait without a word; it sat longest");
+	io_stream_close(longest->stream);
+	longest->stream = NULL;
+}
+
 static void welcome(struct engine_lobby *lobby, struct io_stream *stream)
 {
 	struct guest *guest = lobby->guests;
@@ -294,6 +352,7 @@ static void welcome(struct engine_lobby *lobby, struct io_stream *stream)
 		guest++;
 	guest->used = true;
 	guest->late = false;
+	guest->number = lobby->arrivals++;
 	guest->stream = stream;
 	guest->service = NULL;
 	lobby->used++;
@@ -301,6 +360,8 @@ static void welcome(struct engine_lobby *lobby, struct io_stream *stream)
 	io_timer_start(lobby->io, &guest->deadline, HELLO_NS);
 	guest->op.done = tls_done;
 	io_start_tls(stream, lobby->tls, true, NULL, &guest->op);
+	if (lobby->used == GUESTS_MAX)
+		make_room(lobby);
 }
 
 static void accept_done(struct io_op *op, int64_t res)
@@ -330,7 +391,7 @@ static void accept_later(struct io_timer *timer)
 	accept_next(container_of(timer, struct engine_lobby, accept_again));
 }
 
-/* Nobody is accepted while every guest is taken: the kernel's queue and its limit hold the rest. */
+/* While every seat is taken nobody is accepted; the kernel's queue and its limit hold the rest. */
 static void accept_next(struct engine_lobby *lobby)
 {
 	if (lobby->accepting || lobby->stopping || lobby->used == GUESTS_MAX)

@@ -164,6 +164,13 @@ static void wrong_start(struct stage *stage)
 						      .reset = true,
 						      .base = { .epoch = 1, .seq = 9 } });
 	stage_expect_bye(stage, "begin with a copy");
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = UINT64_MAX - 1,
+						      .sync = true,
+						      .reset = true,
+						      .base = { .epoch = 1,
+								.seq = UINT64_MAX - 2 } });
+	stage_expect_bye(stage, "cannot be");
 	stage_resume(stage);
 	stage_send_start(stage, &(struct link_start){ .from_seq = 2 });
 	stage_expect_bye(stage, "START");
@@ -418,6 +425,12 @@ static void refusals(struct stage *stage)
 	stage->hello.volumes[2].name[1] = 'z';
 	stage->hello.volume_count = 3;
 	stage_dial_refused(stage, LINK_REFUSE_VOLUMES);
+	/* Behind these nothing could count on. */
+	for (uint64_t epoch = UINT64_MAX; epoch > INT64_MAX; epoch = epoch / 2 + 1) {
+		stage->hello = good;
+		stage->hello.epoch = epoch;
+		stage_dial_refused(stage, LINK_REFUSE_ERROR);
+	}
 	/* It has less than what is here: it is not the one that wrote it. */
 	stage->hello = good;
 	stage->next_seq = 1;
@@ -566,6 +579,12 @@ static void lag(struct stage *stage)
 	sim_run_for(stage->world, SIM_SECOND);
 	s = stage_status(stage);
 	sim_check(stage->world, s->lag.ns >= 1700 * SIM_MS && s->lag.ns < 1800 * SIM_MS);
+	/* A primary that claims the impossible: unknown, not a small number. */
+	stage_send_beat(stage, 11, 4096 + 5000, UINT64_MAX - 1);
+	sim_run_for(stage->world, 100 * SIM_MS);
+	sim_check(stage->world, stage_status(stage)->lag.ns == UINT64_MAX);
+	stage_send_beat(stage, 11, 4096 + 5000, 700 * SIM_MS);
+	sim_run_for(stage->world, SIM_SECOND);
 	/* It is remembered. */
 	stage_stop_engine(stage);
 	sim_run_for(stage->world, SIM_SECOND);
