@@ -117,15 +117,18 @@ static bool may_open(void *owner, const struct io_peer *peer, const struct expor
 static void conn_ended(void *owner, const struct io_peer *peer, const struct export *export,
 		       const char *reason)
 {
-	const struct agent_service *service = owner;
+	struct agent_service *service = owner;
+	uint64_t suppressed;
 	char quoted[256];
 
-	if (reason[0])
+	/* Clients decide how often they come and go. */
+	if (reason[0] &&
+	    log_allowed(&service->ended_limit, io_now(loop_io(service->loop)), &suppressed))
 		log_info("nbd connection ended",
-			 "group=%s volume=%s client=%s identity=%s reason=%s",
+			 "group=%s volume=%s client=%s identity=%s reason=%s suppressed=%" PRIu64,
 			 service->group_conf->name, export ? export->name : "-", peer->address,
 			 peer->identity[0] ? peer->identity : "-",
-			 log_quote(reason, quoted, sizeof(quoted)));
+			 log_quote(reason, quoted, sizeof(quoted)), suppressed);
 }
 
 static const struct nbd_hooks nbd_hooks = {
@@ -298,6 +301,7 @@ void agent_service_init(struct agent_service *service)
 	must(pthread_mutex_init(&service->turn, NULL) == 0);
 	must(pthread_mutex_init(&service->lock, NULL) == 0);
 	must(pthread_cond_init(&service->moved, NULL) == 0);
+	service->ended_limit = (struct log_limit)LOG_LIMIT(10, 10 * NS_PER_S);
 	(void)snprintf(service->socket_path, sizeof(service->socket_path), "%s/nbd-%s.sock",
 		       service->conf->run_dir, service->group_conf->name);
 }

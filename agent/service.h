@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "agent/agent.h"
+#include "core/base/log.h"
 #include "core/block/nbd_server.h"
 #include "core/conf/peek.h"
 #include "core/io/loop.h"
@@ -53,6 +54,7 @@ struct agent_service {
 	struct agent_group *group;
 	struct nbd_server *stopping_nbd;
 	bool stop_group; /* once the NBD server is gone */
+	struct log_limit ended_limit;
 	char error[STATUS_TEXT_MAX];
 };
 

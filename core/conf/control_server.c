@@ -260,9 +260,15 @@ static void exchange_over(void *server, struct MHD_Connection *connection, void 
 /* A socket file outlives its daemon: it may go when nobody listens on it. */
 static int clear_stale(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int res = 0;
+	struct stat st;
+	int fd, res = 0;
 
+	if (lstat(address->sun_path, &st) != 0)
+		return errno == ENOENT ? 0 : -errno;
+	/* A connect to what is no socket fails the same way; that file is somebody else's. */
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0)
