@@ -38,6 +38,11 @@
 /* Pieces of large transfers, so that a slow client is seen to move. */
 #define NBD_RECV_STEP_BYTES (1u << 20)
 #define NBD_SEND_STEP_BYTES (8u << 20)
+/* Of the request buffers' size, beside them; see take_reserve(). */
+#define NBD_RESERVE_SHARE	  8u
+#define NBD_RESERVE_MIN_BYTES	  (8u << 20)
+#define NBD_RESERVE_REQUEST_BYTES (256u << 10)
+#define NBD_RESERVE_PER_CONN	  8u
 #define NBD_EXTENTS_MAX	    (NBD_UNIT_BYTES / NBD_BLOCK_DESCRIPTOR_BYTES)
 #define NBD_META_ALLOCATION 1u /* id of base:allocation on every connection */
 
@@ -80,6 +85,7 @@ struct nbd_slot {
 	const char *text; /* of the error; constant */
 	uint8_t *buf;	  /* NULL: none */
 	size_t buf_bytes;
+	bool reserved;	   /* buf is out of the server's reserve */
 	size_t data_bytes; /* of buf that go into the reply */
 	size_t sent_bytes; /* of these, already handed to the stream */
 	bool head_sent;
@@ -133,6 +139,7 @@ struct nbd_conn {
 	struct nbd_slot *slots;
 	struct nbd_slot *slot_free;
 	unsigned slots_used;
+	unsigned reserved;  /* of them, with a buffer out of the reserve */
 	unsigned submitted; /* in the export */
 	enum nbd_receive_state receive_state;
 	struct nbd_slot *receiving;
@@ -160,7 +167,7 @@ struct nbd_server {
 	struct io_timer accept_again;
 	struct list conns;
 	atomic_uint adopting; /* connections posted to this server, not yet here */
-	struct nbd_buffers buffers;
+	struct nbd_buffers buffers, reserve;
 	struct list waiters; /* connections whose request waits for a buffer, oldest first */
 	struct io_op wake_op;
 	bool wake_pending;

@@ -33,6 +33,7 @@ static struct nbd_slot *slot_take(struct nbd_conn *conn, const struct nbd_reques
 	slot->text = NULL;
 	slot->buf = NULL;
 	slot->buf_bytes = 0;
+	slot->reserved = false;
 	slot->data_bytes = 0;
 	slot->sent_bytes = 0;
 	slot->head_sent = false;

@@ -22,6 +22,23 @@ static void accept_next(struct nbd_server *server);
 /* ---- memory ------------------------------------------------------------------------------------
  */
 
+/*
+ * For small requests when the buffers are out: whoever holds them without taking or giving bytes
+ * stops others of his kind only. A connection gets a few at a time.
+ */
+static bool take_reserve(struct nbd_server *server, struct nbd_slot *slot)
+{
+	struct nbd_conn *conn = slot->conn;
+
+	if (server->reserve.unit_count == 0 || slot->buf_bytes > NBD_RESERVE_REQUEST_BYTES ||
+	    conn->reserved == NBD_RESERVE_PER_CONN)
+		return false;
+	slot->buf = nbd_buffers_get(&server->reserve, slot->buf_bytes);
+	slot->reserved = slot->buf != NULL;
+	conn->reserved += slot->reserved;
+	return slot->reserved;
+}
+
 bool nbd_server_get_buffer(struct nbd_server *server, struct nbd_slot *slot)
 {
 	struct nbd_conn *conn = slot->conn;
@@ -32,6 +49,8 @@ bool nbd_server_get_buffer(struct nbd_server *server, struct nbd_slot *slot)
 		if (slot->buf)
 			return true;
 	}
+	if (take_reserve(server, slot))
+		return true;
 	if (!list_linked(&conn->wait_link)) {
 		if (list_empty(&server->waiters))
 			io_timer_start(server->io, &server->stall, server->config.stall_ns);
@@ -53,7 +72,10 @@ void nbd_server_put_buffer(struct nbd_server *server, struct nbd_slot *slot)
 {
 	if (!slot->buf)
 		return;
-	nbd_buffers_put(&server->buffers, slot->buf, slot->buf_bytes);
+	nbd_buffers_put(slot->reserved ? &server->reserve : &server->buffers, slot->buf,
+			slot->buf_bytes);
+	slot->conn->reserved -= slot->reserved;
+	slot->reserved = false;
 	slot->buf = NULL;
 	wake_soon(server);
 }
@@ -68,6 +90,20 @@ void nbd_server_check_stopped(struct nbd_server *server)
 	io_defer(server->io, &server->stop_op, 0);
 }
 
+/* Who is next: the first, or behind a first that must wait on, one that the reserve can serve. */
+static struct nbd_conn *served_waiter(struct nbd_server *server)
+{
+	struct list *pos;
+
+	list_for_each (pos, &server->waiters) {
+		struct nbd_conn *conn = container_of(pos, struct nbd_conn, wait_link);
+
+		if (nbd_server_get_buffer(server, conn->receiving))
+			return conn;
+	}
+	return NULL;
+}
+
 static void wake_done(struct io_op *op, int64_t res)
 {
 	struct nbd_server *server = container_of(op, struct nbd_server, wake_op);
@@ -75,9 +111,8 @@ static void wake_done(struct io_op *op, int64_t res)
 
 	(void)res;
 	server->wake_pending = false;
-	while ((conn = list_first_as(&server->waiters, struct nbd_conn, wait_link)) != NULL) {
-		if (!nbd_server_get_buffer(server, conn->receiving))
-			break;
+	/* Resuming one may end others: the search begins anew each time. */
+	while ((conn = served_waiter(server)) != NULL) {
 		list_remove(&conn->wait_link);
 		nbd_receive_resume(conn);
 	}
@@ -139,12 +174,32 @@ static void refuse(struct nbd_server *server, struct io_stream *stream, const ch
 	io_stream_close(stream);
 }
 
+/*
+ * All places are taken. Whoever has connected and has not chosen an export yet does not keep one
+ * from others: the oldest of these goes. False when there is none.
+ */
+static bool make_room(struct nbd_server *server)
+{
+	struct list *pos;
+
+	list_for_each (pos, &server->conns) {
+		struct nbd_conn *conn = container_of(pos, struct nbd_conn, link);
+
+		if (conn->phase == NBD_SERVING || conn->phase == NBD_CLOSED)
+			continue;
+		nbd_conn_close(conn, "made room for another one: no export chosen so far");
+		return true;
+	}
+	return false;
+}
+
 static void welcome(struct nbd_server *server, struct io_stream *stream)
 {
 	const struct nbd_hooks *hooks = server->hooks;
 	struct nbd_conn *conn;
 
-	if (server->stats.connections >= server->config.connections_max) {
+	/* Who is being closed counts until the last callback has come back, in a moment. */
+	if (server->stats.connections >= server->config.connections_max && !make_room(server)) {
 		refuse(server, stream, "too many connections");
 		return;
 	}
@@ -233,6 +288,28 @@ static int fill_defaults(struct nbd_server_config *config)
 	return 0;
 }
 
+static void free_buffers(struct nbd_server *server)
+{
+	if (server->config.lobby)
+		return;
+	nbd_buffers_free(&server->buffers);
+	nbd_buffers_free(&server->reserve);
+}
+
+static int make_buffers(struct nbd_server *server)
+{
+	size_t bytes = server->config.buffer_bytes;
+	int r = nbd_buffers_init(&server->buffers, server->io, bytes);
+
+	/* Little memory is not worth dividing. */
+	if (r < 0 || bytes < NBD_RESERVE_MIN_BYTES)
+		return r;
+	r = nbd_buffers_init(&server->reserve, server->io, bytes / NBD_RESERVE_SHARE);
+	if (r < 0)
+		nbd_buffers_free(&server->buffers);
+	return r;
+}
+
 int nbd_server_new(struct io *io, const struct nbd_server_config *config,
 		   struct nbd_server **ret_server)
 {
@@ -254,7 +331,7 @@ int nbd_server_new(struct io *io, const struct nbd_server_config *config,
 	server->stall.fire = stall_fired;
 	server->accept_again.fire = accept_again_fired;
 	if (!server->config.lobby) {
-		r = nbd_buffers_init(&server->buffers, io, server->config.buffer_bytes);
+		r = make_buffers(server);
 		if (r < 0)
 			goto fail;
 	}
@@ -262,7 +339,7 @@ int nbd_server_new(struct io *io, const struct nbd_server_config *config,
 		server->address = *config->listen;
 		r = io_listen(io, &server->address, &server->listener);
 		if (r < 0) {
-			nbd_buffers_free(&server->buffers);
+			free_buffers(server);
 			goto fail;
 		}
 		accept_next(server);
@@ -310,17 +387,20 @@ void nbd_server_drop_export(struct nbd_server *server, struct export *export)
 void nbd_server_free(struct nbd_server *server)
 {
 	must(server->stop_pending && list_empty(&server->conns));
-	if (!server->config.lobby)
-		nbd_buffers_free(&server->buffers);
+	free_buffers(server);
 	io_free(server->io, server);
 }
 
 void nbd_server_stats(const struct nbd_server *server, struct nbd_stats *ret_stats)
 {
+	const struct nbd_buffers *main = &server->buffers, *reserve = &server->reserve;
+
 	*ret_stats = server->stats;
-	ret_stats->buffer_bytes = (size_t)server->buffers.unit_count * NBD_UNIT_BYTES;
-	ret_stats->buffer_used_bytes = (size_t)server->buffers.unit_used * NBD_UNIT_BYTES;
-	ret_stats->buffer_peak_bytes = (size_t)server->buffers.unit_peak * NBD_UNIT_BYTES;
+	ret_stats->buffer_bytes = NBD_UNIT_BYTES * ((size_t)main->unit_count + reserve->unit_count);
+	ret_stats->buffer_used_bytes =
+		NBD_UNIT_BYTES * ((size_t)main->unit_used + reserve->unit_used);
+	ret_stats->buffer_peak_bytes =
+		NBD_UNIT_BYTES * ((size_t)main->unit_peak + reserve->unit_peak);
 }
 
 void nbd_server_each(struct nbd_server *server,

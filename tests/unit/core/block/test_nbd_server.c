@@ -197,6 +197,60 @@ UNIT(who_holds_memory_and_does_not_move_is_dropped_when_others_wait)
 	client_bye(&other);
 }
 
+/* 8 MiB of buffers are out: large requests wait, small ones go on, a few of each connection. */
+UNIT(small_requests_go_on_when_large_ones_hold_the_memory)
+{
+	struct client third;
+
+	bench.config.buffer_bytes = 8u << 20;
+	serve(&client, false);
+	serve(&other, false);
+	serve(&third, false);
+	bench.disk.hold = true;
+	for (unsigned i = 0; i < 17; i++)
+		client_request(&client, NBD_CMD_READ, 0, 0, KIB512, NULL);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 16);
+	client_request(&other, NBD_CMD_READ, 0, 0, 257u << 10, NULL);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 16);
+	assert_int_equal(stats().memory_waits, 2);
+	for (unsigned i = 0; i < 3; i++)
+		client_request(&third, NBD_CMD_READ, 0, 0, 256u << 10, NULL);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 19);
+	assert_int_equal(stats().memory_waits, 2);
+	/* 1 MiB of reserve: one more of 256 KiB fills it, the next one waits. */
+	for (unsigned i = 0; i < 2; i++)
+		client_request(&third, NBD_CMD_READ, 0, 0, 256u << 10, NULL);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 20);
+	assert_int_equal(stats().memory_waits, 3);
+	assert_int_equal(stats().buffer_used_bytes, 9u << 20);
+	fake_export_release(&bench.disk, false);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 3);
+	/* No connection gets more than eight. */
+	fake_export_release(&bench.disk, false);
+	fake_run(&bench.fake);
+	assert_int_equal(stats().buffer_used_bytes, 0);
+	for (unsigned i = 0; i < 16; i++)
+		client_request(&client, NBD_CMD_READ, 0, 0, KIB512, NULL);
+	fake_run(&bench.fake);
+	for (unsigned i = 0; i < 9; i++)
+		client_request(&third, NBD_CMD_READ, 0, 0, 4096, NULL);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 16 + 8);
+	client_request(&other, NBD_CMD_READ, 0, 0, 4096, NULL);
+	fake_run(&bench.fake);
+	assert_int_equal(fake_export_held(&bench.disk), 16 + 9);
+	bench.disk.hold = false;
+	fake_export_release(&bench.disk, false);
+	fake_run(&bench.fake);
+	assert_int_equal(stats().buffer_used_bytes, 0);
+	client_bye(&third);
+}
+
 static void note_stopped(void *arg)
 {
 	struct bench *b = arg;
@@ -539,6 +593,7 @@ int main(void)
 		TEST(requests_wait_for_memory_in_order),
 		TEST(a_write_waits_before_its_payload_is_taken),
 		TEST(a_waiting_connection_that_leaves_lets_others_on),
+		TEST(small_requests_go_on_when_large_ones_hold_the_memory),
 		TEST(who_holds_memory_and_does_not_move_is_dropped_when_others_wait),
 		TEST(stopping_finishes_what_is_in_flight_and_refuses_the_rest),
 		TEST(stopping_does_not_wait_for_a_client_that_takes_nothing),
