@@ -16,8 +16,9 @@
 #include "engine/engine.h"
 #include "tests/sim/sim.h"
 
-#define PAIR_VOLUMES	  2u
-#define PAIR_VOLUME_BYTES (96u << 10)
+#define PAIR_VOLUMES 2u
+/* Several dirty chunks and more than one copied extent each. */
+#define PAIR_VOLUME_BYTES (320u << 10)
 #define PAIR_SECTORS	  (PAIR_VOLUME_BYTES / SIM_SECTOR_BYTES)
 #define PAIR_HISTORY_MAX  60000u
 #define PAIR_REQUESTS	  24u
@@ -100,6 +101,7 @@ struct request {
 	uint64_t head_at_submit; /* acknowledged then */
 	bool ghost;		 /* to a primary that does not know yet that it is none */
 	uint8_t *buf;
+	unsigned buf_sectors;
 };
 
 struct pair {
@@ -179,6 +181,6 @@ void work_ghost(struct pair *pair, struct site *site);
 unsigned work_waiting(const struct pair *pair, const struct site *site);
 
 /* What holdfast-sim runs of it. */
-extern const struct sim_scenario pair_scenario, pair_scripts;
+extern const struct sim_scenario pair_scenario, pair_scripts, pair_diverge;
 
 #endif

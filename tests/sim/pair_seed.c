@@ -180,6 +180,8 @@ static void more_harm(struct sim_world *world)
 	if (o->kill_every_ns)
 		o->kill_every_ns = sim_between(world, 20, 400) * SIM_MS;
 	o->down_ns_max >>= sim_between(world, 0, 5);
+	o->write_error_ppm *= sim_between(world, 1, 8);
+	o->flush_error_ppm *= sim_between(world, 1, 8);
 	o->down_ns_max = o->down_ns_max > SIM_SECOND ? SIM_SECOND : o->down_ns_max;
 	o->pause_ns_max = o->pause_ns_max > SIM_SECOND ? SIM_SECOND : o->pause_ns_max;
 	o->cut_ns_max = o->cut_ns_max > 3 * SIM_SECOND ? 3 * SIM_SECOND : o->cut_ns_max;

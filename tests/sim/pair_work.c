@@ -8,6 +8,7 @@
 #include "tests/sim/pair.h"
 
 #define PAIR_GHOSTS 8u
+#define BUF_SECTORS 32u
 
 static struct request *request_take(struct pair *pair)
 {
@@ -19,9 +20,11 @@ static struct request *request_take(struct pair *pair)
 
 static void check_read(struct pair *pair, struct request *request)
 {
+	static uint64_t before[PAIR_VOLUMES][PAIR_SECTORS];
 	struct model *model = &pair->model;
 	uint8_t expect[SIM_SECTOR_BYTES];
 
+	model_state(model, request->head_at_submit, before);
 	for (unsigned i = 0; i < request->count; i++) {
 		unsigned sector = request->sector + i;
 		bool found = false;
@@ -30,13 +33,17 @@ static void check_read(struct pair *pair, struct request *request)
 		 */
 		for (uint64_t seq = request->head_at_submit; seq <= model->head && !found; seq++) {
 			const struct entry *entry = &model->history[seq];
+			uint64_t id;
 
 			if (seq > request->head_at_submit &&
 			    (entry->kind == ENTRY_MARK || entry->volume != request->volume ||
 			     entry->sector > sector || entry->sector + entry->count <= sector))
 				continue;
-			model_fill(expect, model_sector(model, seq, request->volume, sector),
-				   request->volume, sector);
+			if (seq == request->head_at_submit)
+				id = before[request->volume][sector];
+			else
+				id = entry->kind == ENTRY_WRITE ? entry->id : 0;
+			model_fill(expect, id, request->volume, sector);
 			found = !memcmp(expect, request->buf + (size_t)i * SIM_SECTOR_BYTES,
 					SIM_SECTOR_BYTES);
 		}
@@ -106,6 +113,13 @@ static void request_done(struct export_request *export_request, int64_t res)
 	}
 }
 
+static uint8_t *aligned_buffer(struct sim_world *world, unsigned sectors)
+{
+	uint8_t *bytes = sim_alloc(world, (size_t)sectors * SIM_SECTOR_BYTES + 4096);
+
+	return bytes + (4096 - (uintptr_t)bytes % 4096) % 4096;
+}
+
 static struct request *prepare(struct pair *pair, struct site *site, enum export_op op,
 			       unsigned volume, unsigned sector, unsigned count, unsigned flags)
 {
@@ -124,11 +138,10 @@ static struct request *prepare(struct pair *pair, struct site *site, enum export
 	request->count = count;
 	request->head_at_submit = pair->model.acked;
 	request->covers = pair->model.acked;
-	if (!request->buf)
-		request->buf =
-			(uint8_t *)(((uintptr_t)sim_alloc(pair->world, PAIR_VOLUME_BYTES + 4096) +
-				     4095) &
-				    ~(uintptr_t)4095);
+	if (!request->buf || request->buf_sectors < count) {
+		request->buf_sectors = count > BUF_SECTORS ? count : BUF_SECTORS;
+		request->buf = aligned_buffer(pair->world, request->buf_sectors);
+	}
 	memset(&request->request, 0, sizeof(request->request));
 	request->request.done = request_done;
 	request->request.op = op;

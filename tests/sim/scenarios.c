@@ -6,5 +6,5 @@
 #include "tests/sim/sim.h"
 
 const struct sim_scenario *const sim_scenarios[] = {
-	&scenario_selftest, &scenario_journal, &pair_scenario, &pair_scripts, NULL,
+	&scenario_selftest, &scenario_journal, &pair_scenario, &pair_diverge, &pair_scripts, NULL,
 };
