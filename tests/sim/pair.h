@@ -48,6 +48,9 @@ struct model {
 void model_init(struct model *model, struct sim_world *world);
 /* What a sector holds at seq; `id` 0 = zeroes. */
 uint64_t model_sector(const struct model *model, uint64_t seq, unsigned volume, unsigned sector);
+/* What `count` sectors hold at seq. */
+void model_range(const struct model *model, uint64_t seq, unsigned volume, unsigned sector,
+		 unsigned count, uint64_t *ids);
 /* The whole state at seq: ids[volume][sector]. */
 void model_state(const struct model *model, uint64_t seq, uint64_t ids[PAIR_VOLUMES][PAIR_SECTORS]);
 void model_fill(uint8_t *sector_bytes, uint64_t id, unsigned volume, unsigned sector);

@@ -39,6 +39,33 @@ uint64_t model_sector(const struct model *model, uint64_t seq, unsigned volume, 
 	return model->initial_id;
 }
 
+void model_range(const struct model *model, uint64_t seq, unsigned volume, unsigned sector,
+		 unsigned count, uint64_t *ids)
+{
+	bool found[PAIR_SECTORS] = { false };
+	unsigned left = count;
+
+	/* Backwards: what is read was mostly written not long ago. */
+	for (uint64_t n = seq; n > 0 && left > 0; n--) {
+		const struct entry *entry = &model->history[n];
+		unsigned from = entry->sector > sector ? entry->sector - sector : 0;
+
+		if (entry->kind == ENTRY_MARK || entry->volume != volume)
+			continue;
+		for (unsigned i = from; i < count && sector + i < entry->sector + entry->count;
+		     i++) {
+			if (found[i])
+				continue;
+			found[i] = true;
+			left--;
+			ids[i] = entry->kind == ENTRY_WRITE ? entry->id : 0;
+		}
+	}
+	for (unsigned i = 0; i < count && left > 0; i++)
+		if (!found[i])
+			ids[i] = model->initial_id;
+}
+
 void model_fill(uint8_t *bytes, uint64_t id, unsigned volume, unsigned sector)
 {
 	uint64_t words[4] = { id, volume, sector, 0 };

@@ -20,11 +20,12 @@ static struct request *request_take(struct pair *pair)
 
 static void check_read(struct pair *pair, struct request *request)
 {
-	static uint64_t before[PAIR_VOLUMES][PAIR_SECTORS];
+	uint64_t before[PAIR_SECTORS];
 	struct model *model = &pair->model;
 	uint8_t expect[SIM_SECTOR_BYTES];
 
-	model_state(model, request->head_at_submit, before);
+	model_range(model, request->head_at_submit, request->volume, request->sector,
+		    request->count, before);
 	for (unsigned i = 0; i < request->count; i++) {
 		unsigned sector = request->sector + i;
 		bool found = false;
@@ -40,7 +41,7 @@ static void check_read(struct pair *pair, struct request *request)
 			     entry->sector > sector || entry->sector + entry->count <= sector))
 				continue;
 			if (seq == request->head_at_submit)
-				id = before[request->volume][sector];
+				id = before[i];
 			else
 				id = entry->kind == ENTRY_WRITE ? entry->id : 0;
 			model_fill(expect, id, request->volume, sector);
