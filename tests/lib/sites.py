@@ -301,7 +301,10 @@ class Site:
 
     def decode(self, group, *args, ok=(0,)):
         """The second decoder on a group directory; a list of its documents."""
-        done = self.lab.run("/usr/bin/python3", DECODER, args[0], self.group_dir(group), *args[1:], ok=ok)
+        where = self.group_dir(group)
+        if args[0] == "superblock":
+            where = os.path.join(where, "superblock")
+        done = self.lab.run("/usr/bin/python3", DECODER, args[0], where, *args[1:], ok=ok)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
 
