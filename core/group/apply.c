@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The batch is one extent map over all volumes: the key is the volume's id in the bits above
- * APPLY_VOLUME_SHIFT and the offset below. Its owner pointer is the data area that the bytes are
+ * VOLUME_KEY_SHIFT and the offset below. Its owner pointer is the data area that the bytes are
  * in, or one of the markers below for ranges that become zeroes.
  */
 #include "core/group/apply.h"
@@ -10,8 +10,6 @@
 #include <string.h>
 
 #include "core/base/checked.h"
-
-#define APPLY_VOLUME_SHIFT 48u
 
 static uint8_t marker_discard, marker_zero, marker_zero_keep;
 
@@ -64,9 +62,10 @@ static int add_extent(struct apply *apply, unsigned volume_id, uint64_t off, uin
 				      .data_offset_bytes = data_off };
 	struct volume *volume = volumes_by_id(apply->volumes, volume_id);
 
-	if (!volume || !len || !range_valid(off, len, volume->id.size_bytes))
+	if (!volume || volume_id > VOLUME_ID_MAX || !len ||
+	    !range_valid(off, len, min_u64(volume->id.size_bytes, VOLUME_KEY_BYTES_MAX)))
 		return APPLY_E_RECORD;
-	return extmap_insert(&apply->map, ((uint64_t)volume_id << APPLY_VOLUME_SHIFT) | off, len,
+	return extmap_insert(&apply->map, ((uint64_t)volume_id << VOLUME_KEY_SHIFT) | off, len,
 			     &value);
 }
 
@@ -144,7 +143,7 @@ static void issue_zeroes(struct apply *apply, struct apply_slot *slot, uint64_t 
 {
 	uint64_t at = piece.offset_bytes, len = piece.length_bytes;
 	const void *owner = piece.value.owner;
-	uint64_t off = at & ((1ull << APPLY_VOLUME_SHIFT) - 1);
+	uint64_t off = at & ((1ull << VOLUME_KEY_SHIFT) - 1);
 
 	while (at + len < end) {
 		piece = extmap_piece_at(&apply->map, at + len, end);
@@ -167,7 +166,7 @@ static void issue_write(struct apply *apply, struct apply_slot *slot, uint64_t e
 			struct extmap_piece piece)
 {
 	uint64_t at = piece.offset_bytes, len = 0;
-	uint64_t off = at & ((1ull << APPLY_VOLUME_SHIFT) - 1);
+	uint64_t off = at & ((1ull << VOLUME_KEY_SHIFT) - 1);
 	unsigned n = 0;
 
 	for (;;) {
@@ -192,7 +191,7 @@ static void issue_write(struct apply *apply, struct apply_slot *slot, uint64_t e
 /* The next piece of the walk; false at the end of the batch. */
 static bool next_piece(struct apply *apply, struct extmap_piece *ret_piece)
 {
-	const uint64_t end = 1ull << 62; /* volume ids are far below 2^14 */
+	const uint64_t end = (uint64_t)(VOLUME_ID_MAX + 1) << VOLUME_KEY_SHIFT;
 
 	while (apply->at < end) {
 		*ret_piece = extmap_piece_at(&apply->map, apply->at, end);
@@ -216,8 +215,8 @@ static void pump(struct apply *apply)
 			apply->walked = true;
 			break;
 		}
-		id = (unsigned)(piece.offset_bytes >> APPLY_VOLUME_SHIFT);
-		volume_end = (uint64_t)(id + 1) << APPLY_VOLUME_SHIFT;
+		id = (unsigned)(piece.offset_bytes >> VOLUME_KEY_SHIFT);
+		volume_end = (uint64_t)(id + 1) << VOLUME_KEY_SHIFT;
 		slot = &apply->slots[apply->free_slots[--apply->free_count]];
 		slot->volume = volumes_by_id(apply->volumes, id);
 		slot->op.done = slot_done;

@@ -84,6 +84,13 @@ static int volumes_open_one(struct volumes *volumes, unsigned index, const char 
 			 twin->id.name, name, path);
 		return -EINVAL;
 	}
+	if (volume->id.id > VOLUME_ID_MAX || volume->id.size_bytes > VOLUME_KEY_BYTES_MAX) {
+		snprintf(error, error_max,
+			 "volume \"%s\" has id %u and %" PRIu64
+			 " bytes; more than id %u and 256 TiB are not supported",
+			 name, volume->id.id, volume->id.size_bytes, VOLUME_ID_MAX);
+		return -EFBIG;
+	}
 	if (strlen(path) >= sizeof(volume->path)) {
 		snprintf(error, error_max,
 			 "volume \"%s\": its path is longer than %zu bytes; use a shorter one",

@@ -14,6 +14,14 @@
 #include "core/io/io.h"
 #include "proto/superblock.h"
 
+/*
+ * Extent maps over all volumes of a group key a byte by its volume's id and its offset in one u64,
+ * so a volume is at most 256 TiB long, and its id at most VOLUME_ID_MAX.
+ */
+#define VOLUME_KEY_SHIFT     48u
+#define VOLUME_KEY_BYTES_MAX (1ull << VOLUME_KEY_SHIFT)
+#define VOLUME_ID_MAX	     ((1u << (62u - VOLUME_KEY_SHIFT)) - 1)
+
 struct volumes;
 
 struct volume {

@@ -4,15 +4,15 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/group/volume.h"
 #include "proto/segment.h"
 
-#define VOLUME_SHIFT 48u
 /* A data offset at or above this stands for zeroes; cutting an extent moves it up, never below. */
 #define ZERO_BASE (1ull << 62)
 
 static uint64_t key(unsigned volume_id, uint64_t off)
 {
-	return ((uint64_t)volume_id << VOLUME_SHIFT) | off;
+	return ((uint64_t)volume_id << VOLUME_KEY_SHIFT) | off;
 }
 
 int writeset_init(struct writeset *ws, struct io *io, size_t extents_max)
