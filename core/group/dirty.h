@@ -55,6 +55,8 @@ void dirty_create(struct dirty_map *map, struct io_op *op);
 void dirty_save(struct dirty_map *map, struct io_op *op);
 /* One of load, create and save at a time. Whether one is under way: */
 bool dirty_busy(const struct dirty_map *map);
+/* There is a file that dirty_save() can write to; else dirty_create() has to come first. */
+bool dirty_has_file(const struct dirty_map *map);
 /* Removes the file; a missing one is no error. */
 int dirty_remove(struct dirty_map *map);
 

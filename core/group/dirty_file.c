@@ -346,6 +346,11 @@ bool dirty_busy(const struct dirty_map *map)
 	return map->user != NULL;
 }
 
+bool dirty_has_file(const struct dirty_map *map)
+{
+	return map->file && map->failed == 0;
+}
+
 int dirty_remove(struct dirty_map *map)
 {
 	int res;

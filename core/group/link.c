@@ -139,6 +139,11 @@ bool link_is_open(const struct link *link)
 	return link->state == LINK_OPEN && link->send_error == 0;
 }
 
+bool link_is_finishing(const struct link *link)
+{
+	return link->state == LINK_FINISHING;
+}
+
 bool link_places(const struct link *link)
 {
 	return link->receiving && link->direct;
@@ -206,6 +211,13 @@ static void link_end_stream(struct link *link, int res, const char *what)
 size_t link_room(const struct link *link)
 {
 	return link->out_bytes - RESERVE_BYTES - (size_t)(link->out_queued - link->out_done);
+}
+
+void link_want(struct link *link, size_t bytes)
+{
+	must(bytes > link_room(link) && bytes <= link->out_bytes - RESERVE_BYTES);
+	if (link_is_open(link))
+		link->wanted_bytes = bytes;
 }
 
 size_t link_queued(const struct link *link)

@@ -59,12 +59,16 @@ void link_start(struct link *link, struct io_stream *stream);
 void link_close(struct link *link);
 /* Started, not ended, closed or finishing. */
 bool link_is_open(const struct link *link);
+/* link_finish() has its frame still to bring over: closing now would lose it. */
+bool link_is_finishing(const struct link *link);
 /* A receive into a place is pending: after link_close(), `released` follows. */
 bool link_places(const struct link *link);
 /* Queues a frame (body_crc is filled in here where the type has one). 0; -EAGAIN no room
  * (writable() follows); -ENOTCONN. A frame is queued whole or not at all. */
 int link_send(struct link *link, struct frame *frame, const void *body);
 size_t link_room(const struct link *link);
+/* There was less room than `bytes`: writable() follows once there is, as after link_send(). */
+void link_want(struct link *link, size_t bytes);
 /* Bytes queued and not yet with the transport. */
 size_t link_queued(const struct link *link);
 /* place() said NULL: ask again. */
