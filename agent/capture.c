@@ -139,6 +139,8 @@ static void map_done(struct io_op *io_op, int64_t res)
 		request->hole = false;
 	capture_finish(group, request, res);
 	op_free(group, op);
+	if (!list_empty(&group->stalled))
+		capture_retry(group);
 }
 
 static bool do_map(struct agent_group *group, struct export_request *request)
@@ -273,6 +275,14 @@ static bool execute(struct agent_group *group, struct export_request *request)
 	must_not_reach();
 }
 
+/* What takes the room must become durable and be applied: none of it waits for its ordinary time.
+ */
+static void make_room(struct agent_group *group)
+{
+	commit_flush(group, group->journal.appended_seq);
+	agent_drain_kick(group, true);
+}
+
 static void stall(struct agent_group *group, struct export_request *request)
 {
 	if (list_empty(&group->stalled)) {
@@ -280,7 +290,7 @@ static void stall(struct agent_group *group, struct export_request *request)
 		group->stalled_since_ns = io_now(group->io);
 	}
 	list_push_back(&group->stalled, &request->link);
-	agent_drain_kick(group, true);
+	make_room(group);
 }
 
 void capture_retry(struct agent_group *group)
@@ -294,7 +304,7 @@ void capture_retry(struct agent_group *group)
 		list_push_front(&group->stalled, &request->link);
 		/* A half-full segment must not keep the room that it waits for. */
 		commit_schedule(group);
-		agent_drain_kick(group, true);
+		make_room(group);
 		return;
 	}
 	if (group->stalled_since_ns)
@@ -354,6 +364,12 @@ const struct export_ops agent_export_ops = {
 
 void capture_exports(struct agent_group *group)
 {
+	uint32_t block_bytes = 512;
+
+	/* One size for all: records of all volumes share the segments, so what one volume aligns
+	 * less, another one's direct I/O would not accept. */
+	for (unsigned i = 0; i < group->volumes.count; i++)
+		block_bytes = max_u32(block_bytes, group->volumes.list[i].info.block_bytes);
 	for (unsigned i = 0; i < group->volumes.count; i++) {
 		struct agent_export *self = &group->exports[i];
 		struct volume *volume = &group->volumes.list[i];
@@ -365,7 +381,7 @@ void capture_exports(struct agent_group *group)
 		self->export.description = "Holdfast replicated volume";
 		self->export.limits = (struct export_limits){
 			.size_bytes = volume->id.size_bytes,
-			.block_min_bytes = volume->info.block_bytes,
+			.block_min_bytes = block_bytes,
 			.block_preferred_bytes = 4096,
 			.request_max_bytes = 64u << 20,
 			.volatile_cache = group->conf->cache == CONF_WRITEBACK,
@@ -389,6 +405,14 @@ void capture_fail_stalled(struct agent_group *group, int res)
 
 void capture_fail_all(struct agent_group *group, int res)
 {
+	struct list *pos;
+
+	/* Invariant G2 holds for what is done and not told yet, too. */
+	list_for_each (pos, &group->finished) {
+		struct export_request *request = container_of(pos, struct export_request, link);
+
+		request->priv[REQUEST_SEQ] = (uint64_t)(int64_t)res;
+	}
 	capture_fail_stalled(group, res);
 	fail_list(group, &group->wait_written, res);
 	fail_list(group, &group->wait_durable, res);

@@ -98,6 +98,8 @@ static bool try_lz4(struct agent_group *group, struct segment *segment, uint8_t 
 {
 	struct segment_header *header = &segment->header;
 
+	if (!header->data_raw_bytes)
+		return false; /* says nothing about the data around it */
 	if (group->lz4_pause) {
 		group->lz4_pause--;
 		return false;

@@ -140,6 +140,8 @@ static void checkpoint_stored(struct io_op *op, int64_t res)
 		journal_expire(&group->journal, now_ns - group->conf->journal_retention_ns);
 	if (group->checkpoint_again)
 		agent_drain_checkpoint(group);
+	if (group->journal.blocked || journal_free_slots(&group->journal) < 2)
+		agent_drain_space(group, group->journal.blocked);
 	agent_step_stop(group);
 }
 
@@ -245,7 +247,7 @@ void agent_drain_space(void *owner, bool blocked)
 		agent_drain_kick(group, true);
 		agent_drain_checkpoint(group);
 		if (group->dir.sb.applied_seq < seq)
-			return; /* comes back through agent_drain_floor when more was applied */
+			return; /* checkpoint_stored() comes back */
 	}
 	for (unsigned i = 0; i < group->ship_count && !group->releasing; i++) {
 		if (ship_floor(group->ships[i]) >= seq)

@@ -128,15 +128,43 @@ void agent_settled(struct agent_group *group)
 		serve(group);
 }
 
+static bool is_standby(const struct agent_group *group, const char *node)
+{
+	for (unsigned i = 0; i < group->conf->peer_count; i++)
+		if (group->conf->peers[i].role != CONF_PEER_SOURCE &&
+		    !strcmp(group->conf->peers[i].node, node))
+			return true;
+	return false;
+}
+
+/* Standbys that were configured once must not take the places of those that are now. What is
+ * forgotten costs one that comes back a whole copy at the most. */
+static void forget_former(struct agent_group *group)
+{
+	struct superblock *sb = &group->dir.sb;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < sb->peer_count; i++)
+		if (is_standby(group, sb->peers[i].node))
+			sb->peers[kept++] = sb->peers[i];
+	memset(&sb->peers[kept], 0, (sb->peer_count - kept) * sizeof(sb->peers[0]));
+	sb->peer_count = kept;
+}
+
 static int make_ships(struct agent_group *group)
 {
+	forget_former(group);
 	for (unsigned i = 0; i < group->conf->peer_count; i++) {
 		int r;
 
 		if (group->conf->peers[i].role == CONF_PEER_SOURCE)
 			continue;
-		if (group->ship_count == GROUP_PEERS_MAX)
+		if (group->ship_count == GROUP_PEERS_MAX) {
+			snprintf(group->detail, sizeof(group->detail),
+				 "more than %u standbys are configured; remove some",
+				 GROUP_PEERS_MAX);
 			return -E2BIG;
+		}
 		r = ship_new(group, &group->conf->peers[i], &group->ships[group->ship_count]);
 		if (r)
 			return r;
@@ -150,6 +178,8 @@ void recover_done(struct agent_group *group, int res)
 	if (group->replay_open)
 		journal_reader_deinit(&group->replay);
 	group->replay_open = false;
+	if (!res && group->stop_wanted)
+		res = -ECANCELED;
 	if (!res)
 		res = make_ships(group);
 	if (res) {
@@ -159,6 +189,8 @@ void recover_done(struct agent_group *group, int res)
 			snprintf(group->detail, sizeof(group->detail), "cannot start: %s",
 				 strerror(-res));
 		report_started(group, res);
+		if (group->stop_wanted)
+			agent_group_stop(group);
 		return;
 	}
 	group->writer = io_random(group->io);
@@ -178,10 +210,12 @@ static void leave_service(struct agent_group *group, enum agent_state state, int
 	struct agent_events *events = &group->options.events;
 	bool served = group->state == AGENT_SERVING || group->state == AGENT_STOPPING;
 
+	/* A stop that is under way goes on, and ends here. */
+	if (group->state != AGENT_STOPPING)
+		io_timer_stop(group->io, &group->settle_timer);
 	group->state = state;
 	group->fail_res = res;
 	capture_fail_all(group, state == AGENT_FENCED ? -ESHUTDOWN : -EIO);
-	io_timer_stop(group->io, &group->settle_timer);
 	io_timer_stop(group->io, &group->checkpoint_timer);
 	io_timer_stop(group->io, &group->apply_timer);
 	commit_stop(group);
@@ -212,11 +246,8 @@ void agent_journal_failed(void *owner, int res, const char *text)
 
 static void fence_stored(struct io_op *op, int64_t res)
 {
-	struct agent_group *group = container_of(op, struct agent_group, state_op);
-
-	/* Not stored: the next start asks the peers again before it serves anything. */
-	group->clean_stored = true;
-	(void)res;
+	(void)op;
+	(void)res; /* not stored: the next start asks the peers again before it serves anything */
 }
 
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
@@ -232,8 +263,9 @@ void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
 	sb->role = GROUP_FENCED;
 	sb->fenced_by_epoch = epoch;
 	snprintf(sb->fenced_by, sizeof(sb->fenced_by), "%s", node);
-	group->state_op.done = fence_stored;
-	group_dir_store(&group->dir, &group->state_store, &group->state_op);
+	/* Beside the one of a stop, which may be under way. */
+	group->fence_op.done = fence_stored;
+	group_dir_store(&group->dir, &group->fence_store, &group->fence_op);
 }
 
 /* Stop. */
@@ -278,6 +310,8 @@ void agent_step_stop(struct agent_group *group)
 	commit_seal(group);
 	if (journal->durable_seq < group->head_seq) {
 		journal_flush(journal, group->head_seq);
+		if (journal->blocked)
+			agent_drain_space(group, true);
 	} else if (group->applied_seq < group->head_seq) {
 		agent_drain_kick(group, true);
 	} else if (!agent_drain_idle(group)) {
@@ -308,6 +342,10 @@ static void stop_poll(struct io_timer *timer)
 
 void agent_group_stop(struct agent_group *group)
 {
+	if (group->state == AGENT_STARTING) {
+		group->stop_wanted = true; /* recovery ends as soon as it can; see recover_done() */
+		return;
+	}
 	if (group->state == AGENT_SERVING || group->state == AGENT_SETTLING) {
 		group->state = AGENT_STOPPING;
 		group->state_op.done = NULL;
@@ -315,7 +353,6 @@ void agent_group_stop(struct agent_group *group)
 		io_timer_stop(group->io, &group->checkpoint_timer);
 		capture_fail_stalled(group, -ESHUTDOWN);
 	}
-	must(group->state != AGENT_STARTING);
 	group->settle_timer.fire = stop_poll;
 	io_timer_start(group->io, &group->settle_timer, 0);
 }

@@ -141,11 +141,11 @@ struct agent_group {
 	struct segment *replay_segment; /* read, did not fit into the batch */
 
 	/* settle, stop, fail */
-	unsigned unsettled; /* ships that have not said yet */
-	bool clean_stored, reported;
+	unsigned unsettled;			  /* ships that have not said yet */
+	bool clean_stored, reported, stop_wanted; /* stop_wanted: while starting */
 	struct io_timer settle_timer;
-	struct io_op state_op;
-	struct group_dir_store state_store;
+	struct io_op state_op, fence_op;
+	struct group_dir_store state_store, fence_store;
 	int fail_res;
 
 	/* marks */

@@ -127,10 +127,13 @@ static void replay_segment(struct agent_group *group)
 		     "the journal names a volume or a range that the superblock does not know");
 		return;
 	}
-	if (r == APPLY_E_FULL) {
-		must(!apply_is_empty(&group->apply));
-		group->recover_op.done = batch_applied;
-		apply_run(&group->apply, &group->recover_op);
+	if (r == APPLY_E_FULL && list_empty(&group->applying)) {
+		fail(group, -ENOMEM,
+		     "a segment of the journal does not fit into memory; raise the group's memory");
+		return;
+	}
+	if (r == APPLY_E_FULL) { /* of the batch, or of the ring: marks alone fill that one */
+		run_batch(group);
 		return;
 	}
 	list_push_back(&group->applying, &group->replay_segment->owner_link);
@@ -161,6 +164,10 @@ static void read_done(struct io_op *op, int64_t res)
 
 static void replay_next(struct agent_group *group)
 {
+	if (group->stop_wanted) {
+		fail(group, -ECANCELED, "stopped while it was starting");
+		return;
+	}
 	if (group->replay.header.records) { /* read before, not yet in a batch */
 		replay_segment(group);
 		return;

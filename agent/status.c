@@ -48,7 +48,9 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 	snprintf(s->name, sizeof(s->name), "%s", group->conf->name);
 	snprintf(s->node, sizeof(s->node), "%s", group->options.conf->node);
 	snprintf(s->role, sizeof(s->role), "%s",
-		 group->state == AGENT_FENCED ? "fenced" : "primary");
+		 group->state == AGENT_FENCED			? "fenced"
+		 : group->dir_open && sb->role == GROUP_STANDBY ? "standby"
+								: "primary");
 	snprintf(s->state, sizeof(s->state), "%s", state_text(group));
 	snprintf(s->detail, sizeof(s->detail), "%s", group->detail);
 	uuid_format(&sb->group, s->uuid);
