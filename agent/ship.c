@@ -66,7 +66,8 @@ static void drop_connection(struct ship *ship)
 	if (ship_sync_active(ship->sync))
 		ship_sync_end(ship->sync);
 	ship->heard_ns = max_u64(ship->heard_ns, link_heard_ns(ship->link));
-	link_close(ship->link);
+	if (!link_is_finishing(ship->link)) /* the BYE of ship_stop() */
+		link_close(ship->link);
 	io_stream_close(ship->stream);
 	ship->stream = NULL;
 	if (!ship->tail_pending)
@@ -227,7 +228,7 @@ static void start_stream(struct ship *ship)
 	ship->sent_first = ship->sent_count = 0;
 	ship->unacked_bytes = 0;
 	/* What it said it holds; a reset counts only once it is acknowledged. */
-	ship->durable_seq = ship->received_seq = ship->welcome.durable.seq;
+	ship->durable_seq = ship->received_seq = min_u64(ship->welcome.durable.seq, ship->sent_seq);
 	ship->applied_seq = ship->welcome.applied_seq;
 	tail_seek(&ship->tail, start->from_seq);
 	if (start->sync)
@@ -297,9 +298,7 @@ static void prepare_reset(struct ship *ship, bool everything)
 
 	commit_seal(group);
 	at = group->journal.head;
-	if (everything)
-		dirty_set_all(ship->dirty);
-	else
+	if (!everything)
 		set_unapplied(ship);
 	commit_flush(group, at.seq - 1);
 	ship->start = (struct link_start){
@@ -314,7 +313,7 @@ static void prepare_reset(struct ship *ship, bool everything)
 	ship->prepare_pending = true;
 	ship->prepare_generation = ship->generation;
 	ship->prepare_op.done = sync_prepared;
-	ship_needs_sync(ship, at.seq - 1, &ship->prepare_op);
+	ship_needs_sync(ship, at.seq - 1, everything, &ship->prepare_op);
 }
 
 static void resume_at(struct ship *ship, const struct journal_position *at)
@@ -405,6 +404,12 @@ void ship_decide(struct ship *ship)
 				"nothing was sent");
 		return;
 	}
+	if (ship->peer->needs_sync && s < ship->peer->durable_seq) {
+		/* It has lost what it had acknowledged (a restored disk): of that, the dirty map
+		 * knows nothing. */
+		prepare_reset(ship, true);
+		return;
+	}
 	if (ship->peer->needs_sync && s < ship->peer->released_seq) {
 		/* The records behind S up to released_seq are in the dirty map; so will be the
 		 * rest. */
@@ -427,41 +432,62 @@ void ship_decide(struct ship *ship)
 	journal_reader_seek(&ship->tail.reader, s + 1, &ship->prepare_op);
 }
 
-static int on_refuse(struct ship *ship, const uint8_t *body, uint32_t len)
+static int on_refuse(struct ship *ship, const struct frame *frame, const uint8_t *body)
 {
 	struct link_refuse refuse;
+	bool valid = !link_refuse_unpack(body, frame->body_bytes, &refuse);
+	uint64_t epoch = valid ? max_u64(frame->epoch, refuse.epoch) : frame->epoch;
 	char text[STATUS_TEXT_MAX];
 
-	if (link_refuse_unpack(body, len, &refuse))
-		return -EPROTO;
-	if (refuse.epoch > ship->group->dir.sb.epoch) {
-		agent_fenced(ship->group, refuse.epoch, ship->conf->node);
+	if (epoch > ship->group->dir.sb.epoch) { /* also when the words make no sense: S2 */
+		agent_fenced(ship->group, epoch, ship->conf->node);
 		return 0;
 	}
+	if (!valid)
+		return -EPROTO;
 	ship->refused = refuse.code != LINK_REFUSE_BUSY;
 	snprintf(text, sizeof(text), "refused: %.200s", refuse.text);
 	ship_disconnect(ship, text);
 	return 0;
 }
 
+static int on_welcome(struct ship *ship, const struct frame *frame, const uint8_t *body)
+{
+	if (ship->state != SHIP_HELLO ||
+	    link_welcome_unpack(body, frame->body_bytes, &ship->welcome))
+		return -EPROTO;
+	if (ship->welcome.epoch > ship->group->dir.sb.epoch)
+		agent_fenced(ship->group, ship->welcome.epoch, ship->conf->node);
+	else
+		ship_decide(ship);
+	return 0;
+}
+
+static void on_bye(struct ship *ship, const struct frame *frame, const uint8_t *body)
+{
+	struct link_bye bye;
+	char text[STATUS_TEXT_MAX];
+
+	if (link_bye_unpack(body, frame->body_bytes, &bye))
+		bye.text[0] = 0;
+	snprintf(text, sizeof(text), "the standby ended the connection%s%.200s",
+		 bye.text[0] ? ": " : "", bye.text);
+	ship_disconnect(ship, text);
+}
+
 static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 {
 	struct ship *ship = owner;
 
-	if (frame->epoch > ship->group->dir.sb.epoch) {
-		if (frame->type != FRAME_REFUSE)
-			agent_fenced(ship->group, frame->epoch, ship->conf->node);
-		return frame->type == FRAME_REFUSE ? on_refuse(ship, body, frame->body_bytes) : 0;
+	if (frame->type != FRAME_REFUSE && frame->epoch > ship->group->dir.sb.epoch) {
+		agent_fenced(ship->group, frame->epoch, ship->conf->node);
+		return 0;
 	}
 	switch (frame->type) {
 	case FRAME_REFUSE:
-		return on_refuse(ship, body, frame->body_bytes);
+		return on_refuse(ship, frame, body);
 	case FRAME_WELCOME:
-		if (ship->state != SHIP_HELLO ||
-		    link_welcome_unpack(body, frame->body_bytes, &ship->welcome))
-			return -EPROTO;
-		ship_decide(ship);
-		return 0;
+		return on_welcome(ship, frame, body);
 	case FRAME_ACK:
 		if (ship->state != SHIP_STREAMING)
 			return -EPROTO;
@@ -473,7 +499,7 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		ship_sync_acked(ship->sync, frame->seq);
 		return 0;
 	case FRAME_BYE:
-		ship_disconnect(ship, "the standby ended the connection");
+		on_bye(ship, frame, body);
 		return 0;
 	default:
 		return -EPROTO;
@@ -523,13 +549,14 @@ static void dirty_loaded(struct io_op *op, int64_t res)
 	struct ship *ship = container_of(op, struct ship, prepare_op);
 
 	ship->prepare_pending = false;
-	if (res == -ENOENT || res > 0)
-		dirty_set_all(ship->dirty); /* in force but lost or damaged: copy everything */
-	else if (res < 0)
-		snprintf(ship->error, sizeof(ship->error), "its dirty map cannot be read: %s",
-			 strerror((int)-res));
-	if (res < 0 && res != -ENOENT)
+	if (res) {
+		/* In force, but lost or damaged. The next save makes a new file; until then the one
+		 * that is there is found like this again. */
 		dirty_set_all(ship->dirty);
+		log_warning("dirty map cannot be read, everything will be copied",
+			    "group=%s standby=%s reason=\"%s\"", ship->group->conf->name,
+			    ship->conf->node, res > 0 ? "it is damaged" : strerror((int)-res));
+	}
 	if (!ship->stopped)
 		connect_now(ship);
 }
@@ -570,7 +597,8 @@ void ship_stop(struct ship *ship)
 bool ship_quiet(const struct ship *ship)
 {
 	return ship->stopped && !ship->connect_pending && !ship->tail_pending &&
-	       !ship->prepare_pending && !ship->release_user && ship_sync_quiet(ship->sync);
+	       !ship->prepare_pending && !ship->release_user && ship_sync_quiet(ship->sync) &&
+	       !link_is_finishing(ship->link);
 }
 
 /* A node's name may be a URI: what is no letter, digit, dot or hyphen becomes %XX. */

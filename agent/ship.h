@@ -83,19 +83,21 @@ struct ship {
 
 /* ship.c */
 void ship_disconnect(struct ship *ship, const char *text); /* and try again later */
-/* Dirty map in force from here on, for records up to `seq`; durable when op completes. */
-
 /* ship.c: the release that decide_due waited for is over. */
 void ship_decide(struct ship *ship);
 
 /* ship_release.c: dirty map in force from here on, for records up to `seq`; durable when op
  * completes. */
-void ship_needs_sync(struct ship *ship, uint64_t seq, struct io_op *op);
+void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io_op *op);
+/* Makes the map durable as it is now, in a new file where there is no good one. */
+void ship_save_map(struct ship *ship, struct io_op *op);
 /* The standby holds everything: the dirty map is no longer in force. */
 void ship_synced(struct ship *ship, struct io_op *op);
 
 /* ship_send.c */
 void ship_pump(struct ship *ship);
+/* False: no room for such a frame now; ship_pump() is called when there is. */
+bool ship_has_room(const struct ship *ship, size_t body_bytes);
 void ship_acked(struct ship *ship, const struct frame *frame);
 void ship_heartbeat(struct ship *ship);
 uint64_t ship_behind_ns(struct ship *ship);

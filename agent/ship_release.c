@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "agent/ship.h"
+#include "core/base/log.h"
 
 #define SAVE_POLL_NS 1000000ull
 
@@ -36,8 +37,16 @@ static void saved(struct io_op *op, int64_t res)
 	struct ship *ship = container_of(op, struct ship, release_op);
 
 	if (res < 0) {
-		finish(ship, res);
-		return;
+		/* The primary does not stop for want of a map: the next start finds none and copies
+		 * everything, and that is what this one does as well. */
+		log_warning("dirty map cannot be written, everything will be copied",
+			    "group=%s standby=%s reason=\"%s\"", ship->group->conf->name,
+			    ship->conf->node, strerror((int)-res));
+		if (dirty_remove(ship->dirty)) {
+			finish(ship, res);
+			return;
+		}
+		dirty_set_all(ship->dirty);
 	}
 	ship->peer->needs_sync = true;
 	ship->peer->released_seq = max_u64(ship->peer->released_seq, ship->release_seq);
@@ -60,10 +69,15 @@ static void save(struct ship *ship)
 		return;
 	}
 	ship->release_op.done = saved;
-	if (ship->peer->needs_sync)
-		dirty_save(ship->dirty, &ship->release_op);
+	ship_save_map(ship, &ship->release_op);
+}
+
+void ship_save_map(struct ship *ship, struct io_op *op)
+{
+	if (dirty_has_file(ship->dirty))
+		dirty_save(ship->dirty, op);
 	else
-		dirty_create(ship->dirty, &ship->release_op);
+		dirty_create(ship->dirty, op);
 }
 
 static int set_ranges(struct ship *ship)
@@ -90,7 +104,9 @@ static void segment_read(struct io_op *op, int64_t res)
 	if (res > 0 && set_ranges(ship))
 		res = -EBADMSG;
 	if (res < 0) {
-		finish(ship, res);
+		/* What the journal cannot tell any more, the volumes still hold. */
+		dirty_set_all(ship->dirty);
+		save(ship);
 		return;
 	}
 	if (res > 0 && segment_last_seq(&ship->release_reader.header) < ship->release_seq) {
@@ -129,9 +145,10 @@ static void release_from(struct ship *ship, uint64_t after_seq, uint64_t seq, st
 
 void ship_release(struct ship *ship, uint64_t seq, struct io_op *op)
 {
+	uint64_t floor = ship_floor(ship); /* without a session it may be another one */
 	bool loading = ship->prepare_pending && ship->state == SHIP_WAITING;
 
-	if (ship->release_user || loading || ship_floor(ship) >= seq) {
+	if (ship->release_user || loading || floor >= seq) {
 		io_defer(ship->group->io, op, -EALREADY);
 		return;
 	}
@@ -142,15 +159,18 @@ void ship_release(struct ship *ship, uint64_t seq, struct io_op *op)
 			ship,
 			"the journal was needed for new writes: what the standby lacks is in its "
 			"dirty map and will be copied");
-	release_from(ship, ship_floor(ship), seq, op);
+	release_from(ship, floor, seq, op);
 }
 
-void ship_needs_sync(struct ship *ship, uint64_t seq, struct io_op *op)
+void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io_op *op)
 {
 	uint64_t floor = ship_floor(ship);
 
-	if (floor == UINT64_MAX)
-		floor = seq;
+	if (everything) {
+		dirty_set_all(ship->dirty);
+		floor = seq; /* nothing to look up */
+	}
+	must(floor != UINT64_MAX); /* never filled: then it is everything */
 	release_from(ship, floor, min_u64(seq, ship->group->journal.durable_seq), op);
 }
 

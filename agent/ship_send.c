@@ -11,6 +11,14 @@
 
 #include "agent/ship.h"
 
+bool ship_has_room(const struct ship *ship, size_t body_bytes)
+{
+	if (link_room(ship->link) >= FRAME_BYTES + body_bytes)
+		return true;
+	link_want(ship->link, FRAME_BYTES + body_bytes); /* comes back as on_writable() */
+	return false;
+}
+
 static uint64_t held_seq(const struct ship *ship)
 {
 	return ship->state == SHIP_STREAMING ? ship->durable_seq : ship->peer->durable_seq;
@@ -99,9 +107,10 @@ static void read_done(struct io_op *op, int64_t res)
 /* Segments that may be sent now: window, table of sent ones, room in the link. */
 static bool may_send(const struct ship *ship)
 {
-	return ship->sent_count < SHIP_SENT_MAX &&
-	       (ship->unacked_bytes == 0 || ship->unacked_bytes < ship->window_bytes) &&
-	       link_room(ship->link) >= FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES;
+	if (ship->sent_count == SHIP_SENT_MAX ||
+	    (ship->unacked_bytes && ship->unacked_bytes >= ship->window_bytes))
+		return false; /* an ACK comes back here */
+	return ship_has_room(ship, SEGMENT_TOTAL_MAX_BYTES);
 }
 
 static void pump(struct ship *ship)

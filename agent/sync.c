@@ -23,6 +23,7 @@
 
 #define EXTENT_BYTES	 (256u << 10)
 #define EXTENTS		 8u
+#define BLOCK_BYTES	 4096u /* what every device takes; volumes and chunks are multiples */
 #define ZERO_RUN_MAX	 (1ull << 30)
 #define UNACKED_MAX	 1024u
 #define SAVE_INTERVAL_NS 1000000000ull
@@ -105,8 +106,9 @@ static void stamp(struct extent *extent)
 	sync->last_stamp = extent->stamp;
 	extent->state = EXTENT_READY;
 	list_push_back(&sync->ready, &extent->link);
+	/* It is sent once the stamp is durable: that does not wait for its ordinary time. */
+	commit_flush(sync->group, extent->stamp);
 	read_end(sync->group, &extent->ticket);
-	commit_schedule(sync->group);
 	ship_pump(sync->ship);
 }
 
@@ -142,9 +144,13 @@ static void map_done(struct io_op *op, int64_t res)
 	struct extent *extent = container_of(op, struct extent, op);
 	struct sync *sync = extent->sync;
 	struct agent_group *group = sync->group;
-	bool hole = res > 0 && extent->hole &&
-		    writeset_covers(&group->writeset, extent->volume_id, extent->off,
-				    (uint64_t)res) == WRITESET_NONE;
+	bool hole;
+
+	if (extent->hole && res > 0) /* a hole counts in whole blocks */
+		res = (int64_t)round_down((uint64_t)res, BLOCK_BYTES);
+	hole = res > 0 && extent->hole &&
+	       writeset_covers(&group->writeset, extent->volume_id, extent->off, (uint64_t)res) ==
+		       WRITESET_NONE;
 
 	if (!extent_current(extent)) {
 		read_end(group, &extent->ticket);
@@ -159,10 +165,11 @@ static void map_done(struct io_op *op, int64_t res)
 		fill(sync);
 		return;
 	}
-	/* The ticket taken before the map covers the read as well. */
+	/* The ticket taken before the map covers the read as well. What is not known to be a hole
+	 * may be read as far as it is dirty, so whole blocks are. */
 	extent->len = min_u64(extent->len, EXTENT_BYTES);
 	if (res > 0)
-		extent->len = min_u64(extent->len, (uint64_t)res);
+		extent->len = min_u64(extent->len, round_up((uint64_t)res, BLOCK_BYTES));
 	sync->cursor = extent->off + extent->len;
 	extent->state = EXTENT_READING;
 	extent->op.done = read_done;
@@ -317,7 +324,7 @@ static bool send_extent(struct sync *sync, struct extent *extent)
 	if (!extent->zero) {
 		int n;
 
-		if (link_room(sync->ship->link) < FRAME_BYTES + EXTENT_BYTES)
+		if (!ship_has_room(sync->ship, EXTENT_BYTES))
 			return false;
 		n = LZ4_compress_fast_extState(sync->lz4_state, (const char *)extent->buf,
 					       (char *)sync->lz4, (int)extent->len, EXTENT_BYTES,
@@ -408,7 +415,7 @@ static void save_due(struct io_timer *timer)
 	if (!sync->saving && !sync->ship->release_user) {
 		sync->saving = true;
 		sync->save_op.done = saved;
-		dirty_save(sync->ship->dirty, &sync->save_op);
+		ship_save_map(sync->ship, &sync->save_op);
 	}
 	io_timer_start(sync->group->io, &sync->save_timer, SAVE_INTERVAL_NS);
 }
