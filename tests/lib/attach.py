@@ -39,8 +39,9 @@ class Device:
         self.mounts = []
         log = lab.path(f"nbdfuse{Device._count}.log")
         self.pid_file = lab.path(f"nbdfuse{Device._count}.pid")
-        self.undo = lab.later(self.close)
         self.process = lab.spawn(["nbdfuse", "-P", self.pid_file, os.path.join(self.fuse_dir, "nbd"), uri], log)
+        # Undone before what was started earlier, the server included: the file system ends in order.
+        self.undo = lab.later(self.close)
 
         def ready():
             if self.process.poll() is not None:
@@ -84,13 +85,7 @@ class Device:
         if self.loop:
             subprocess.run(["losetup", "-d", self.loop], capture_output=True, check=False)
             self.loop = None
-        for _ in range(50):
-            done = subprocess.run(["fusermount3", "-u", self.fuse_dir], capture_output=True, check=False)
-            if done.returncode == 0 or not os.path.ismount(self.fuse_dir):
-                break
-            time.sleep(0.05)
-        else:
-            subprocess.run(["umount", "-l", self.fuse_dir], capture_output=True, check=False)
+        _unmount(self.fuse_dir)
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -98,10 +93,16 @@ class Device:
         kill_process(self.process)
 
 
+def _mounted(where):
+    """A mount whose server is dead cannot be asked itself."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        return any(line.split()[1] == where for line in file)
+
+
 def _unmount(where):
     for _ in range(40):
-        done = subprocess.run(["umount", where], capture_output=True, check=False)
-        if done.returncode == 0 or not os.path.ismount(where):
+        subprocess.run(["umount", where], capture_output=True, check=False)
+        if not _mounted(where):
             return
         time.sleep(0.05)
     subprocess.run(["umount", "-l", where], capture_output=True, check=False)
