@@ -154,8 +154,10 @@ static int start_nbd(struct agent_service *service)
 	(void)snprintf(address.text, sizeof(address.text), "unix:%s", service->socket_path);
 	res = nbd_server_new(loop_io(service->loop), &config, &nbd);
 	if (res < 0) {
-		(void)snprintf(service->error, sizeof(service->error), "NBD socket %s: %s",
-			       service->socket_path, err_text(res));
+		(void)snprintf(service->error, sizeof(service->error), "NBD socket %s: %s%s",
+			       service->socket_path, err_text(res),
+			       res == -EADDRINUSE ? "; remove what is there, or stop who uses it"
+						  : "; check run_dir and its permissions");
 		return res;
 	}
 	must(pthread_mutex_lock(&service->lock) == 0);
@@ -211,6 +213,7 @@ static void group_started(void *owner, struct agent_group *group, int res)
 	struct agent_service *service = owner;
 
 	service->group = group;
+	service->was_served = res == 0;
 	if (res == 0)
 		res = start_nbd(service);
 	move(service, res == 0 ? SERVICE_SERVING : SERVICE_FAILED, res);
@@ -239,7 +242,9 @@ static void group_stopped(void *owner, struct agent_group *group, int res)
 	struct agent_service *service = owner;
 
 	(void)group;
-	if (res == 0)
+	if (!service->was_served)
+		log_info("group stopped, it was not served", "group=%s", service->group_conf->name);
+	else if (res == 0)
 		log_info("group stopped, its volumes are current", "group=%s",
 			 service->group_conf->name);
 	else
@@ -399,6 +404,8 @@ static void adopt(struct agent_service *service, struct service_result *result)
 {
 	struct start_call call = { .service = service };
 	const struct uring_config config = { .name = service->group_conf->name };
+	const char *why;
+	bool named;
 
 	if (agent_service_state(service) == SERVICE_SERVING) {
 		result->already = true;
@@ -434,9 +441,13 @@ static void adopt(struct agent_service *service, struct service_result *result)
 	if (result->res == 0)
 		result->res = -EIO;
 	loop_call(service->loop, copy_detail, service);
-	(void)snprintf(result->text, sizeof(result->text), "group %s is not served: %s",
-		       service->group_conf->name,
-		       service->error[0] ? service->error : err_text(result->res));
+	why = err_text(result->res);
+	/* Some details say the kernel's reason themselves. */
+	named = result->res == -EWOULDBLOCK || strstr(service->error, why);
+	(void)snprintf(result->text, sizeof(result->text), "group %s is not served: %s%s%s",
+		       service->group_conf->name, service->error,
+		       service->error[0] && !named ? ": " : "",
+		       service->error[0] && named ? "" : why);
 	(void)snprintf(result->remedy, sizeof(result->remedy),
 		       "see holdfast status %s and the agent's log", service->group_conf->name);
 }

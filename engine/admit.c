@@ -96,8 +96,8 @@ static int admit_volumes(struct engine_group *group, const struct link_hello *he
 static bool hello_sound(const struct link_hello *hello)
 {
 	return !uuid_is_zero(&hello->group_uuid) && hello->epoch >= 1 &&
-	       hello->epoch <= COUNT_MAX &&
-	       hello->history_count >= 1 && history_valid(hello->history, hello->history_count) &&
+	       hello->epoch <= COUNT_MAX && hello->history_count >= 1 &&
+	       history_valid(hello->history, hello->history_count) &&
 	       hello->history[hello->history_count - 1].epoch <= hello->epoch;
 }
 

@@ -160,7 +160,7 @@ void standby_ready(struct engine_group *group)
 {
 	group->state = ENGINE_READY;
 	group->ready_ns = io_now(group->io);
-	group->detail[0] = 0;
+	group->detail[0] = group->told[0] = 0;
 	group->fail_res = 0;
 	checkpoint_start(group);
 	applier_kick(group);
@@ -172,7 +172,7 @@ void standby_ready(struct engine_group *group)
 void standby_foreign(struct engine_group *group)
 {
 	group->state = ENGINE_FOREIGN;
-	group->detail[0] = 0;
+	group->detail[0] = group->told[0] = 0;
 	group->fail_res = 0;
 	report_started(group, 1);
 	if (group->offer_stream)
@@ -198,8 +198,13 @@ void standby_fail(struct engine_group *group, int res, const char *text)
 	snprintf(detail, sizeof(detail), "%.200s (%.40s)", text, err_text(res));
 	memcpy(group->detail, detail, sizeof(detail));
 	group->fail_res = res;
-	log_warning("standby has failed", "group=%s reason=\"%s\"", group->conf->name,
-		    group->detail);
+	/* Tried again and again for the same reason is told once; and who waits for the start tells
+	 * that there is no directory yet, or that somebody else has it. */
+	if (strcmp(detail, group->told) != 0 &&
+	    (group->reported || (res != -ENOENT && res != -EWOULDBLOCK)))
+		log_warning("standby has failed", "group=%s reason=\"%s\"", group->conf->name,
+			    detail);
+	memcpy(group->told, detail, sizeof(detail));
 	if (group->state == ENGINE_STOPPING) {
 		group->stop_phase = STOP_CLOSE;
 	} else {

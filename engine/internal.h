@@ -130,6 +130,7 @@ struct engine_group {
 	bool op_busy;
 	bool reported, stop_wanted;
 	int fail_res;
+	char told[STATUS_TEXT_MAX]; /* the last failure in the log, until it is over */
 	struct io_timer step_timer;
 	uint64_t retry_ns, retry_at_ns, ready_ns, stop_since_ns;
 	bool closed; /* FAILED: everything is closed */

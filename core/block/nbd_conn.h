@@ -43,8 +43,8 @@
 #define NBD_RESERVE_MIN_BYTES	  (8u << 20)
 #define NBD_RESERVE_REQUEST_BYTES (256u << 10)
 #define NBD_RESERVE_PER_CONN	  8u
-#define NBD_EXTENTS_MAX	    (NBD_UNIT_BYTES / NBD_BLOCK_DESCRIPTOR_BYTES)
-#define NBD_META_ALLOCATION 1u /* id of base:allocation on every connection */
+#define NBD_EXTENTS_MAX		  (NBD_UNIT_BYTES / NBD_BLOCK_DESCRIPTOR_BYTES)
+#define NBD_META_ALLOCATION	  1u /* id of base:allocation on every connection */
 
 enum nbd_phase {
 	NBD_GREETING,

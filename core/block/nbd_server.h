@@ -87,8 +87,8 @@ struct nbd_server_config {
 	uint64_t stop_ns;	  /* how long replies may take to leave when stopping: 5 s */
 	/* Default 128 MiB; at least 1 MiB; from 8 MiB on, an eighth more as a reserve for small
 	 * requests when large ones hold the rest. No memory is touched before it is needed where
-	 * the back end's allocator is lazy. The largest request is the smaller of 64 MiB and half of it,
-	 * rounded down to a power of two. */
+	 * the back end's allocator is lazy. The largest request is the smaller of 64 MiB and half
+	 * of it, rounded down to a power of two. */
 	size_t buffer_bytes;
 	bool lobby; /* no buffers: every connection is handed over */
 };

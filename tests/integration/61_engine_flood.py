@@ -25,6 +25,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from hfdecode import FRAME_BYTES, crc32c, frame_decode
 
 
+SANITIZED = any(name in os.environ.get("HOLDFAST_BUILD", "") for name in ("asan", "tsan"))
+
+
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -258,7 +261,8 @@ def test(lab):
     control_abuse(pair, pid)
     grown = pair.beta.memory("engine")["VmRSS"] - memory
     say(f"engine: {memory >> 20} MiB, and {grown / MIB:.1f} MiB more at the end")
-    check(grown < 24 * MIB, f"the engine grew by {grown} bytes")
+    if not SANITIZED:  # these keep what was freed
+        check(grown < 24 * MIB, f"the engine grew by {grown} bytes")
     check(pair.beta.processes["engine"].poll() is None, "the engine died")
     pair.stop_and_compare()
 

@@ -165,11 +165,11 @@ static void wrong_start(struct stage *stage)
 						      .base = { .epoch = 1, .seq = 9 } });
 	stage_expect_bye(stage, "begin with a copy");
 	stage_dial_welcome(stage);
-	stage_send_start(stage, &(struct link_start){ .from_seq = UINT64_MAX - 1,
-						      .sync = true,
-						      .reset = true,
-						      .base = { .epoch = 1,
-								.seq = UINT64_MAX - 2 } });
+	stage_send_start(stage,
+			 &(struct link_start){ .from_seq = UINT64_MAX - 1,
+					       .sync = true,
+					       .reset = true,
+					       .base = { .epoch = 1, .seq = UINT64_MAX - 2 } });
 	stage_expect_bye(stage, "cannot be");
 	stage_resume(stage);
 	stage_send_start(stage, &(struct link_start){ .from_seq = 2 });
