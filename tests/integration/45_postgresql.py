@@ -9,6 +9,7 @@ whose head was recovered must be in the promoted database.
 
 import os
 import pwd
+import signal
 import sys
 import threading
 import time
@@ -59,6 +60,7 @@ class Postgres:
             [os.path.join(self.bin, "postgres"), "-D", self.data, "-k", self.socket_dir, "-h", "",
              "-c", "shared_buffers=32MB", "-c", "checkpoint_timeout=30s", "-c", "max_connections=20"],
             self.log, cwd="/", **self.ids)
+        self.lab.later(self.kill)
         end = time.monotonic() + 40
         while self.run("pg_isready", "-h", self.socket_dir, "-q", ok=None).returncode != 0:
             check(self.process.poll() is None, "postgres ended")
@@ -69,6 +71,19 @@ class Postgres:
         done = self.run("psql", "-h", self.socket_dir, "-d", "postgres", "-AtqX", "-v",
                         "ON_ERROR_STOP=1", "-c", text, ok=ok)
         return done.stdout.strip().splitlines() if done.returncode == 0 else None
+
+    def kill(self):
+        """Its children, too: one that waits for another's lock would outlive the postmaster."""
+        if self.process.poll() is not None:
+            return
+        children = self.lab.run("pgrep", "-P", str(self.process.pid), ok=None).stdout.split()
+        self.process.kill()
+        for child in children:
+            try:
+                os.kill(int(child), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
 
     def stop(self):
         self.process.send_signal(2)
@@ -145,8 +160,7 @@ def test(lab):
                  "CREATE TABLE ledger(client int, n bigint, amount int, PRIMARY KEY (client, n));"
                  f"INSERT INTO progress SELECT c, 0, 0 FROM generate_series(0, {CLIENTS - 1}) c")
     samples = load(lab, postgres, pair)
-    postgres.process.kill()
-    postgres.process.wait()
+    postgres.kill()
     device.close()
 
     answer = pair.beta.promote_after_loss("db")
