@@ -16,7 +16,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from attach import Device, must_be_possible
-from lab import Skip, check, main, say
+from lab import Skip, check, kill_process, main, say
 from sites import MIB, Pair
 
 CLIENTS = 4
@@ -73,17 +73,14 @@ class Postgres:
         return done.stdout.strip().splitlines() if done.returncode == 0 else None
 
     def kill(self):
-        """Its children, too: one that waits for another's lock would outlive the postmaster."""
-        if self.process.poll() is not None:
-            return
-        children = self.lab.run("pgrep", "-P", str(self.process.pid), ok=None).stdout.split()
-        self.process.kill()
-        for child in children:
+        """All of it: a backend that waits for another one's lock would outlive the postmaster."""
+        for entry in os.listdir("/proc"):
             try:
-                os.kill(int(child), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        self.process.wait()
+                if entry.isdigit() and os.readlink(f"/proc/{entry}/cwd") == self.data:
+                    os.kill(int(entry), signal.SIGKILL)
+            except OSError:
+                continue
+        kill_process(self.process)
 
     def stop(self):
         self.process.send_signal(2)
