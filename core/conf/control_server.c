@@ -17,6 +17,7 @@
 #include "core/conf/control.h"
 
 #define CONNECTIONS_MAX 64u
+#define PER_HOST_MAX	16u /* over TCP, so that one host does not keep others out */
 #define IDLE_SECONDS	30u
 #define ROUTE_DEPTH_MAX 8u
 #define LISTEN_BACKLOG	32
@@ -344,7 +345,8 @@ static struct MHD_Daemon *start(struct control_server *server, int fd,
 		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL, 0,
 		NULL, NULL, handler, server, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_NOTIFY_COMPLETED, exchange_over, NULL, MHD_OPTION_CONNECTION_LIMIT,
-		CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_END);
+		CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT, PER_HOST_MAX,
+		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS, MHD_OPTION_END);
 }
 
 int control_server_new(const struct control_options *options, struct control_server **ret_server,

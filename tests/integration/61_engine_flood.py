@@ -180,6 +180,18 @@ def closed_doors(pair):
             status = connection.getresponse().status
             connection.close()
             check(status == wanted, f"{groups}: {method} {path} over TCP: {status}, not {wanted}")
+    silent = []
+    for _ in range(100):
+        sock = socket.socket()
+        sock.bind(("127.0.0.2", 0))
+        sock.connect(("127.0.0.1", pair.beta.metrics_port))
+        silent.append(sock)
+    connection = http.client.HTTPConnection("127.0.0.1", pair.beta.metrics_port, timeout=5)
+    connection.request("GET", "/metrics")
+    check(connection.getresponse().status == 200, "silent connections keep another host from the metrics")
+    connection.close()
+    for sock in silent:
+        sock.close()
     for site in (pair.alpha, pair.beta):
         for name in os.listdir(site.run_dir):
             mode = os.lstat(os.path.join(site.run_dir, name)).st_mode
