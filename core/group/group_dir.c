@@ -73,6 +73,11 @@ static void group_dir_read(struct group_dir *dir)
 	io_read(dir->file, dir->buf, SUPERBLOCK_FILE_BYTES, 0, &dir->op);
 }
 
+static void group_dir_flushed(struct io_op *op, int64_t res)
+{
+	group_dir_opened(container_of(op, struct group_dir, op), res < 0 ? res : 0);
+}
+
 static void group_dir_read_done(struct io_op *op, int64_t res)
 {
 	struct group_dir *dir = container_of(op, struct group_dir, op);
@@ -83,6 +88,13 @@ static void group_dir_read_done(struct io_op *op, int64_t res)
 			group_dir_read(dir);
 			return;
 		}
+	}
+	if (res == 0 && !dir->peeking) {
+		/* A killed process may have left this copy in a cache only. The next store goes
+		 * over the other one: until then this one has to be on the disk. */
+		dir->op.done = group_dir_flushed;
+		io_flush(dir->file, &dir->op);
+		return;
 	}
 	group_dir_opened(dir, res);
 }
