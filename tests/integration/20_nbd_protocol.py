@@ -354,9 +354,17 @@ def check_memory_is_bounded(server):
 
 
 def check_limits(server):
+    # Who has chosen no export makes room, the oldest first.
     held = [server.raw() for _ in range(64)]
     for c in held:
         exactly(c, 18)
+    c = server.raw()
+    exactly(c, 18)
+    closed(held[0])
+    for c in (c, *held):
+        c.close()
+    # Who is served does not.
+    held = [session(server, b"file") for _ in range(64)]
     c = server.raw()
     assert c.recv(1) == b"", "a connection above the limit was served"
     for c in held:
