@@ -637,6 +637,7 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	ship->heartbeat_timer.fire = heartbeat_due;
 	ship->peer = group_dir_peer(&group->dir, peer->node);
 	r = ship->peer ? 0 : -E2BIG;
+	ship->released_stored_seq = ship->peer ? ship->peer->released_seq : 0;
 	if (dirty_path(group, peer->node, path))
 		r = -ENAMETOOLONG;
 	if (!r)

@@ -75,6 +75,7 @@ struct ship {
 	bool release_reader_open;
 	struct io_timer release_timer;
 	uint64_t release_seq;
+	uint64_t released_stored_seq; /* released_seq as the superblock on the disk has it: S1 */
 
 	uint64_t missing_seq, missing_ns; /* the oldest record that it lacks, and its time */
 	uint64_t durable_bytes;		  /* bytes_end at durable_seq, 0 = not known yet */

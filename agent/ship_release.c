@@ -29,7 +29,11 @@ static void finish(struct ship *ship, int64_t res)
 
 static void stored(struct io_op *op, int64_t res)
 {
-	finish(container_of(op, struct ship, release_op), res);
+	struct ship *ship = container_of(op, struct ship, release_op);
+
+	if (res >= 0)
+		ship->released_stored_seq = ship->peer->released_seq;
+	finish(ship, res);
 }
 
 static void saved(struct io_op *op, int64_t res)

@@ -176,9 +176,9 @@ uint64_t ship_floor(const struct ship *ship)
 {
 	/* A standby that was never filled gets a copy anyway: nothing is kept for it. */
 	if (!ship->peer->needs_sync && ship->peer->durable_seq == 0 &&
-	    ship->state != SHIP_STREAMING)
+	    ship->state != SHIP_STREAMING && !ship->release_user)
 		return UINT64_MAX;
-	return max_u64(ship->peer->durable_seq, ship->peer->released_seq);
+	return max_u64(ship->peer->durable_seq, ship->released_stored_seq);
 }
 
 uint64_t ship_behind_ns(struct ship *ship)

@@ -77,6 +77,7 @@ struct sync {
 };
 
 static void fill(struct sync *sync);
+static void count_rate(struct sync *sync, uint64_t bytes);
 
 static void extent_free(struct extent *extent)
 {
@@ -172,6 +173,8 @@ static void map_done(struct io_op *op, int64_t res)
 		extent->len = min_u64(extent->len, round_up((uint64_t)res, BLOCK_BYTES));
 	sync->cursor = extent->off + extent->len;
 	extent->state = EXTENT_READING;
+	extent->hole = false;
+	count_rate(sync, extent->len);
 	extent->op.done = read_done;
 	io_read(extent_volume(extent)->file, extent->buf, extent->len, extent->off, &extent->op);
 	fill(sync);
@@ -226,6 +229,24 @@ static bool rate_allows(struct sync *sync)
 	return false;
 }
 
+/* When it is read, an extent counts in full; what did not go over the link is given back. Counted
+ * only when sent, all extents would be read, and sent, at once. */
+static void count_rate(struct sync *sync, uint64_t bytes)
+{
+	uint64_t rate = sync->ship->conf->sync_rate_bytes, now = io_now(sync->group->io);
+
+	if (rate)
+		sync->allowed_ns = max_u64(sync->allowed_ns, now) + bytes * 1000000000ull / rate;
+}
+
+static void refund_rate(struct sync *sync, uint64_t bytes)
+{
+	uint64_t rate = sync->ship->conf->sync_rate_bytes;
+
+	if (rate)
+		sync->allowed_ns = sub_floor_u64(sync->allowed_ns, bytes * 1000000000ull / rate);
+}
+
 /* Keeps reads going. One map at a time: its result moves the cursor. */
 static void fill(struct sync *sync)
 {
@@ -249,14 +270,6 @@ static void fill(struct sync *sync)
 	}
 	if (sync->active && sync->walked && !sync->busy && !sync->end_sent)
 		ship_pump(sync->ship);
-}
-
-static void count_rate(struct sync *sync, uint64_t bytes)
-{
-	uint64_t rate = sync->ship->conf->sync_rate_bytes, now = io_now(sync->group->io);
-
-	if (rate)
-		sync->allowed_ns = max_u64(sync->allowed_ns, now) + bytes * 1000000000ull / rate;
 }
 
 static void remember(struct sync *sync, unsigned volume_index, uint64_t off, uint64_t order)
@@ -335,7 +348,8 @@ static bool send_extent(struct sync *sync, struct extent *extent)
 	}
 	if (link_send(sync->ship->link, &frame, body))
 		return false;
-	count_rate(sync, frame.body_bytes);
+	if (!extent->hole)
+		refund_rate(sync, extent->len - frame.body_bytes);
 	remember(sync, extent->volume_index, extent->off, extent->order);
 	return true;
 }
