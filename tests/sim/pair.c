@@ -172,7 +172,7 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 	if (res == -ESTALE) {
 		REACH(FENCED_STARTING);
 		fenced(site);
-		if (site == pair->primary)
+		if (site == pair->primary && !pair->promote_begun)
 			sim_fail(pair->world, "the rightful primary was fenced: %s",
 				 status->detail);
 		agent_group_stop(group);
@@ -181,6 +181,9 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 	if (!pair->failing_ok)
 		sim_fail(pair->world, "the agent of %s cannot start: %d %s", site->name, res,
 			 status->detail);
+	/* A disk that fails a flush now may drop what a killed process had written. */
+	if (site == pair->primary)
+		pair->power_lost = true;
 	agent_group_stop(group);
 }
 
@@ -214,7 +217,7 @@ static void agent_failed(void *owner, struct agent_group *group, int res)
 	if (res == -ESTALE) {
 		REACH(FENCED_SERVING);
 		fenced(site);
-		if (site == pair->primary)
+		if (site == pair->primary && !pair->promote_begun)
 			sim_fail(pair->world, "the rightful primary was fenced");
 	} else if (!pair->failing_ok) {
 		struct status_group *status = sim_alloc(pair->world, sizeof(*status));
@@ -316,7 +319,7 @@ static void make_conf(struct pair *pair, struct site *site, const char *peer)
 	group->cache = pair->writethrough ? CONF_WRITETHROUGH : CONF_WRITEBACK;
 	group->memory_bytes = 1u << 20;
 	group->checkpoint_interval_ns = 200 * SIM_MS;
-	group->flush_interval_ns = 5 * SIM_MS;
+	group->flush_interval_ns = sim_between(world, 2, 50) * SIM_MS;
 	group->settle_timeout_ns = SIM_SECOND;
 	group->heartbeat_interval_ns = 200 * SIM_MS;
 	group->peer_timeout_ns = 2 * SIM_SECOND;
@@ -353,7 +356,7 @@ struct pair *pair_new(struct sim_world *world, uint64_t slot_bytes, uint32_t slo
 		REACH(WRITETHROUGH);
 	else
 		REACH(WRITEBACK);
-	pair->pace_us = (unsigned)sim_between(world, 100, 3000);
+	pair->pace_us = (unsigned)sim_between(world, 100, sim_chance(world, 300000) ? 300 : 3000);
 	pair->primary = &pair->sites[0];
 	pair->epoch = 1;
 	model_init(&pair->model, world);
@@ -539,6 +542,7 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 	promoting->node = site->engine_node;
 	promoting->promote.force = force;
 	promoting->promote.done = promoted;
+	pair->promote_begun = true;
 	engine_group_promote(site->engine, &promoting->promote);
 	sim_run_until(pair->world, promote_done, promoting, START_LIMIT);
 	if (!promoting->done && sim_node_is_up(promoting->node))
@@ -666,6 +670,7 @@ void pair_fail_over(struct pair *pair)
 	pair->incarnation++;
 	pair->power_lost = false;
 	pair->primary = beta;
+	pair->promote_begun = false;
 	site_start_agent(beta);
 	sim_check(world, sim_run_until(world, serving, pair, START_LIMIT));
 }

@@ -63,7 +63,7 @@ void model_recovered(struct model *model, uint64_t head, bool power, const char 
 
 /* What pair_look() saw when it last looked at this life of an agent, of an engine. */
 struct seen {
-	uint64_t generation, head_seq, released_seq;
+	uint64_t generation, head_seq, released_seq, floor_seq;
 	uint64_t memory_hits, disk_reads, stalls, rewrites;
 	bool known, copying, needs_sync;
 };
@@ -115,7 +115,8 @@ struct pair {
 	struct request requests[PAIR_REQUESTS];
 	bool working; /* the workload submits */
 	bool writethrough;
-	bool links_up; /* no cut, no fault: who asks gets an answer */
+	bool promote_begun; /* a promote that was killed may have been far enough */
+	bool links_up;	    /* no cut, no fault: who asks gets an answer */
 	uint64_t slot_bytes;
 	uint64_t incarnation; /* grows at every crash of the primary's agent */
 	bool power_lost;      /* since the agent last served */
@@ -124,7 +125,9 @@ struct pair {
 	uint64_t epoch;
 	uint64_t requests_done, reads_checked, crashes, promotes, fenced;
 	uint64_t ask_ns, sampled_ns;
-	unsigned pace_us;
+	unsigned pace_us, focus; /* the volume that most of the work goes to now */
+	uint64_t strike_ppm;	 /* of acknowledgements: the primary crashes right behind it */
+	void (*strike)(struct pair *pair, enum sim_crash kind);
 	void *script;	 /* of pair_enum.c */
 	bool failing_ok; /* disk errors are being injected: a group may fail and is started again */
 };

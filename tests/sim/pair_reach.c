@@ -28,6 +28,19 @@ static void check_window(struct pair *pair, const struct ship *ship)
 		REACH(WINDOW_FULL);
 }
 
+/* Invariant S1, as far as it can be seen: the journal keeps what the standby may still ask for. */
+static void check_floor(struct pair *pair, const struct ship *ship, struct seen *seen)
+{
+	uint64_t floor_seq = ship->group->journal.floor_seq;
+	/* What went before the stream began, for one that nothing was known of, is no matter. */
+	bool grew = seen->generation == ship->generation && floor_seq > seen->floor_seq;
+
+	if (ship->state == SHIP_STREAMING && grew && floor_seq > ship_floor(ship))
+		sim_fail(pair->world, "the journal has let go of seq %llu, the standby needs %llu",
+			 (unsigned long long)floor_seq, (unsigned long long)ship_floor(ship) + 1);
+	seen->floor_seq = floor_seq;
+}
+
 static void look_at_stream(const struct ship *ship, struct seen *seen)
 {
 	if (ship->state != SHIP_STREAMING || ship->generation == seen->generation)
@@ -100,6 +113,7 @@ void pair_look(struct pair *pair)
 		if (!ship || !site->agent->served)
 			continue;
 		check_window(pair, ship);
+		check_floor(pair, ship, &site->seen);
 		look_at_stream(ship, &site->seen);
 		look_at_copy(ship, &site->seen);
 		look_at_release(ship, &site->seen);

@@ -72,6 +72,52 @@ static void restart(void *context, struct sim_node *node)
 		site_start_engine(site);
 }
 
+static void strike_over(void *context)
+{
+	struct pair *pair = context;
+	struct site *alpha = &pair->sites[0];
+
+	if (!pair->strike_ppm)
+		return; /* the nemesis' end has brought everything back */
+	if (!sim_node_is_up(alpha->engine_node)) {
+		sim_node_restart(alpha->engine_node);
+		restart(pair, alpha->engine_node);
+	}
+	if (!sim_node_is_up(alpha->agent_node)) {
+		sim_node_restart(alpha->agent_node);
+		restart(pair, alpha->agent_node);
+	}
+}
+
+struct strike {
+	struct pair *pair;
+	enum sim_crash kind;
+};
+
+static void strike_now(void *context)
+{
+	const struct strike *strike = context;
+	struct pair *pair = strike->pair;
+	struct sim_node *node = pair->sites[0].agent_node;
+
+	if (!pair->strike_ppm || !sim_node_is_up(node) || !may_crash(pair, node, strike->kind))
+		return;
+	REACH(STRUCK);
+	sim_node_crash(node, strike->kind);
+	sim_after(pair->world, sim_between(pair->world, 0, 100) * SIM_MS, strike_over, pair);
+}
+
+/* The primary crashes right behind an acknowledgement. */
+static void strike_soon(struct pair *pair, enum sim_crash kind)
+{
+	struct strike *strike = sim_alloc(pair->world, sizeof(*strike));
+	/* Now, or when the next flush or checkpoint may be on its way. */
+	uint64_t most_us = 1ull << sim_between(pair->world, 0, 18);
+
+	*strike = (struct strike){ pair, kind };
+	sim_after(pair->world, sim_between(pair->world, 0, most_us) * SIM_US, strike_now, strike);
+}
+
 static void sampler(void *context)
 {
 	struct pair *pair = context;
@@ -200,9 +246,13 @@ static int run(struct sim_world *world, uint64_t seed)
 	pair_up(pair);
 	sampler(pair);
 	work_start(pair);
+	pair->strike = strike_soon;
+	if (sim_chance(world, 500000))
+		pair->strike_ppm = sim_between(world, 1000, 20000);
 	sim_nemesis_start(world, &nemesis);
 	sim_run_for(world, sim_between(world, 300, 2500) * SIM_MS);
 
+	pair->strike_ppm = 0;
 	sim_nemesis_stop(world);
 	sim_fault_clear(world);
 	sim_options_heal(sim_options(world));

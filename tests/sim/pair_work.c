@@ -110,8 +110,11 @@ static void request_done(struct export_request *export_request, int64_t res)
 		break;
 	case EXPORT_CACHE:
 	case EXPORT_MAP:
-		break;
+		return;
 	}
+	/* A promise is tested best at once. */
+	if (pair->strike_ppm && sim_chance(pair->world, pair->strike_ppm))
+		pair->strike(pair, sim_chance(pair->world, 600000) ? SIM_POWER : SIM_KILL);
 }
 
 static uint8_t *aligned_buffer(struct sim_world *world, unsigned sectors)
@@ -278,7 +281,8 @@ static void tick(void *context)
 {
 	struct pair *pair = context;
 	struct sim_world *world = pair->world;
-	unsigned volume = (unsigned)sim_between(world, 0, PAIR_VOLUMES - 1);
+	unsigned volume = sim_chance(world, 300000) ? 1 - pair->focus : pair->focus;
+	uint64_t pause_ns = 0;
 	unsigned count = sim_chance(world, 700000) ? 8 : (unsigned)sim_between(world, 1, 32);
 	/* A hot corner: overwrites and overlaps are what breaks. */
 	unsigned range = sim_chance(world, 600000) ? 40 : PAIR_SECTORS;
@@ -299,7 +303,11 @@ static void tick(void *context)
 		work_flush(pair);
 	else
 		work_read(pair, volume, sector, count);
-	sim_after(world, sim_between(world, 0, 2 * pair->pace_us) * SIM_US, tick, pair);
+	if (sim_chance(world, 10000)) /* a burst is over: flushes and checkpoints catch up */
+		pause_ns = sim_between(world, 0, 400) * SIM_MS;
+	if (sim_chance(world, 10000))
+		pair->focus = 1 - pair->focus;
+	sim_after(world, pause_ns + sim_between(world, 0, 2 * pair->pace_us) * SIM_US, tick, pair);
 }
 
 void work_start(struct pair *pair)

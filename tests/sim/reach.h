@@ -21,6 +21,7 @@
 	X(HARM_CUT, "a link was cut")                                                              \
 	X(HARM_CUT_ONE_WAY, "a link was cut in one direction")                                     \
 	X(HARM_RESET, "the streams of a link were reset")                                          \
+	X(STRUCK, "the primary crashed right behind an acknowledgement")                           \
 	X(WRITEBACK, "a run with cache = writeback")                                               \
 	X(WRITETHROUGH, "a run with cache = writethrough")                                         \
 	X(COPY_BEGUN, "a copy of the volumes began")                                               \
