@@ -97,6 +97,7 @@ struct disk_request {
 	enum sim_what what; /* WHAT_READ ... WHAT_CREATE */
 	uint64_t off, len;
 	uint8_t *buf;	/* read */
+	uint8_t *early; /* read: what the medium gave when it began; NULL = it read at the end */
 	bool *ret_hole; /* map */
 	bool dsync, lose;
 	int error;

@@ -41,6 +41,7 @@ void request_free(struct disk_request *request)
 	if (request->handle)
 		request->handle->in_flight--;
 	version_free(request->version);
+	free(request->early);
 	request->next_free = disk->free_requests;
 	disk->free_requests = request;
 }
@@ -143,7 +144,7 @@ static struct disk_request *request_on(struct io_file *handle, struct io_op *op,
  */
 
 /* A read that meets a write in flight sees any of its sectors. */
-static void mix_in_flight(const struct disk_request *request)
+static void mix_in_flight(const struct disk_request *request, uint8_t *buf)
 {
 	struct sim_world *world = request->node->world;
 	const struct list *head = &request->file->in_flight;
@@ -161,11 +162,37 @@ static void mix_in_flight(const struct disk_request *request)
 			    (sim_random(world) & 1))
 				continue;
 			if (version->bytes)
-				memcpy(request->buf + (at - request->off),
+				memcpy(buf + (at - request->off),
 				       version->bytes + i * SIM_SECTOR_BYTES, SIM_SECTOR_BYTES);
 			else
-				memset(request->buf + (at - request->off), 0, SIM_SECTOR_BYTES);
+				memset(buf + (at - request->off), 0, SIM_SECTOR_BYTES);
 		}
+	}
+}
+
+static bool past_end(const struct disk_request *request)
+{
+	return request->off > request->file->size_bytes ||
+	       request->len > request->file->size_bytes - request->off;
+}
+
+static void look(const struct disk_request *request, uint8_t *buf)
+{
+	file_copy_out(request->file, false, request->off, buf, request->len);
+	mix_in_flight(request, buf);
+}
+
+/* The medium is read at some moment between submission and completion: here at the one or the
+ * other, sector by sector. */
+static void mix_early(const struct disk_request *request)
+{
+	struct sim_world *world = request->node->world;
+	uint64_t early_ppm = sim_random(world) & 1 ? SIM_PPM : SIM_PPM / 2;
+
+	for (uint64_t at = 0; at < request->len; at += SIM_SECTOR_BYTES) {
+		if (sim_chance(world, early_ppm))
+			memcpy(request->buf + at, request->early + at,
+			       min_u64(SIM_SECTOR_BYTES, request->len - at));
 	}
 }
 
@@ -176,12 +203,12 @@ static void fire_read(struct sim_event *event)
 
 	if (request->error) {
 		res = request->error;
-	} else if (request->off > request->file->size_bytes ||
-		   request->len > request->file->size_bytes - request->off) {
+	} else if (past_end(request)) {
 		res = -EIO;
 	} else {
-		file_copy_out(request->file, false, request->off, request->buf, request->len);
-		mix_in_flight(request);
+		look(request, request->buf);
+		if (request->early)
+			mix_early(request);
 	}
 	complete(request, WHAT_READ_DONE, res);
 }
@@ -197,6 +224,11 @@ void disk_read(struct io_file *handle, void *buf, size_t len, uint64_t off, stru
 	request->error = fate.error;
 	request->buf = buf;
 	memset(buf, GARBAGE_BYTE, len);
+	if (!request->error && !past_end(request) && (sim_random(request->node->world) & 1)) {
+		request->early = malloc(len);
+		must(request->early);
+		look(request, request->early);
+	}
 	submit(request, fate.delay_ns, fire_read);
 }
 

@@ -317,7 +317,8 @@ static void make_conf(struct pair *pair, struct site *site, const char *peer)
 	conf->group_count = 1;
 	group->name = (char *)(uintptr_t)GROUP;
 	group->cache = pair->writethrough ? CONF_WRITETHROUGH : CONF_WRITEBACK;
-	group->memory_bytes = 1u << 20;
+	/* Little memory: requests wait for room. */
+	group->memory_bytes = sim_chance(world, 300000) ? 400u << 10 : 1u << 20;
 	group->checkpoint_interval_ns = 200 * SIM_MS;
 	group->flush_interval_ns = sim_between(world, 2, 50) * SIM_MS;
 	group->settle_timeout_ns = SIM_SECOND;

@@ -277,20 +277,18 @@ void work_ghost(struct pair *pair, struct site *site)
 	go(pair, request);
 }
 
-static void tick(void *context)
+static void one_of_work(struct pair *pair)
 {
-	struct pair *pair = context;
 	struct sim_world *world = pair->world;
 	unsigned volume = sim_chance(world, 300000) ? 1 - pair->focus : pair->focus;
-	uint64_t pause_ns = 0;
-	unsigned count = sim_chance(world, 700000) ? 8 : (unsigned)sim_between(world, 1, 32);
+	unsigned count = sim_chance(world, 700000)  ? 8
+			 : sim_chance(world, 50000) ? 128
+						    : (unsigned)sim_between(world, 1, 32);
 	/* A hot corner: overwrites and overlaps are what breaks. */
 	unsigned range = sim_chance(world, 600000) ? 40 : PAIR_SECTORS;
 	unsigned sector = (unsigned)sim_between(world, 0, range - 1);
 	uint64_t kind = sim_between(world, 0, 99);
 
-	if (!pair->working)
-		return;
 	if (sector + count > PAIR_SECTORS)
 		count = PAIR_SECTORS - sector;
 	if (pair->model.head + PAIR_REQUESTS > PAIR_HISTORY_MAX - 1000)
@@ -303,6 +301,18 @@ static void tick(void *context)
 		work_flush(pair);
 	else
 		work_read(pair, volume, sector, count);
+}
+
+static void tick(void *context)
+{
+	struct pair *pair = context;
+	struct sim_world *world = pair->world;
+	uint64_t left = sim_chance(world, 100000) ? sim_between(world, 2, 12) : 1, pause_ns = 0;
+
+	if (!pair->working)
+		return;
+	while (left--)
+		one_of_work(pair);
 	if (sim_chance(world, 10000)) /* a burst is over: flushes and checkpoints catch up */
 		pause_ns = sim_between(world, 0, 400) * SIM_MS;
 	if (sim_chance(world, 10000))
