@@ -289,13 +289,15 @@ check-asan check-tsan: check-%: ## unit tests and corpora under a sanitizer
 	+$(Q)$(MAKE) FLAVOUR=$* build-tests
 	$(Q)OUT=$(abspath $(OUT)/$*) SEEDS=$(SEEDS) TESTS='$(TESTS)' tests/run unit fuzz
 
-.PHONY: sim torture fuzz bench demo
+.PHONY: sim torture mutants fuzz bench demo
 sim: programs ## simulate: SEED=n replays one run and tells its story, else SEEDS runs
 	$(Q)[[ -x $(OUT)/holdfast-sim ]] || { \
 		echo "sim: tests/sim/main.c is not there" >&2; exit 1; }
 	$(Q)$(OUT)/holdfast-sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 torture: programs ## simulate fresh random seeds for MINUTES (10), stop at the first failure
 	$(Q)OUT=$(abspath $(OUT)) tools/torture $(MINUTES)
+mutants: ## plant the bugs of tests/mutants, one at a time: each must be noticed (T=name)
+	$(Q)OUT=$(abspath $(OUT)) tools/mutants $(T)
 fuzz: ## fuzz one target with clang: T=name SECONDS=30
 	$(Q)[[ -f tests/fuzz/fuzz_$(T).c ]] || { \
 		echo "fuzz: T=$(T) is no target; known: $(FUZZ_SRC:tests/fuzz/fuzz_%.c=%)" >&2; \
