@@ -278,8 +278,11 @@ static void break_and_heal(struct stage *stage, const char *pattern, uint32_t op
 	sim_check(stage->world, stage_until(stage, is_failed));
 	sim_check(stage->world, stage_status(stage)->detail[0]);
 	stage_dial_refused(stage, LINK_REFUSE_ERROR);
-	stage_promote(stage, true);
-	sim_check(stage->world, stage->promote.res < 0 && stage->promote.text[0]);
+	/* Not with a superblock that fails: what a failed store left is open, see below. */
+	if (!strstr(pattern, "superblock")) {
+		stage_promote(stage, true);
+		sim_check(stage->world, stage->promote.res < 0 && stage->promote.text[0]);
+	}
 	sim_run_for(stage->world, 5 * SIM_SECOND);
 	sim_fault_clear(stage->world);
 	sim_check(stage->world, stage_until(stage, is_waiting));
@@ -303,6 +306,40 @@ static void heals(struct stage *stage)
 UNIT(test_failures_heal)
 {
 	stage_run(heals);
+}
+
+/*
+ * The one decisive write fails. Whether it is on the disk nobody knows: the group comes back as a
+ * standby or as the primary under exactly the next epoch, and the same promote again completes it.
+ */
+static void store_fails(struct stage *stage)
+{
+	struct sim_fault fault = { .node = stage->standby,
+				   .pattern = STAGE_DIR "/superblock",
+				   .ops = SIM_WRITE,
+				   .action = SIM_ERROR,
+				   .error = -EIO };
+	struct superblock sb;
+	int r;
+
+	stage_fill(stage);
+	sim_run_for(stage->world,
+		    3 * SIM_SECOND); /* checkpointed: the next store is the promote's */
+	sim_fault_add(stage->world, &fault);
+	r = stage_promote(stage, true);
+	sim_check(stage->world, r < 0 && r != -EALREADY && stage->promote.text[0]);
+	sim_fault_clear(stage->world);
+	sim_run_for(stage->world, 40 * SIM_SECOND);
+	r = stage_promote(stage, true);
+	sim_check(stage->world, r == 0 || r == -EALREADY);
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, sb.role == GROUP_PRIMARY && sb.epoch == 2);
+	stage_check_volumes(stage, "promoted again");
+}
+
+UNIT(test_store_fails)
+{
+	stage_run(store_fails);
 }
 
 /* A single journal error is survived without a failure. */
@@ -348,13 +385,10 @@ UNIT(test_missing_volume)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_taken_over),
-		cmocka_unit_test(test_forced),
-		cmocka_unit_test(test_histories),
-		cmocka_unit_test(test_start_and_stop),
-		cmocka_unit_test(test_failures_heal),
-		cmocka_unit_test(test_one_journal_error),
+		cmocka_unit_test(test_refused),	       cmocka_unit_test(test_taken_over),
+		cmocka_unit_test(test_forced),	       cmocka_unit_test(test_histories),
+		cmocka_unit_test(test_start_and_stop), cmocka_unit_test(test_failures_heal),
+		cmocka_unit_test(test_store_fails),    cmocka_unit_test(test_one_journal_error),
 		cmocka_unit_test(test_missing_volume),
 	};
 
