@@ -187,7 +187,8 @@ has out 'holdfast_replication_connected{group="db",node="alpha.example",peer="be
 curl -sf "http://127.0.0.1:$metrics_a/healthz" >out
 has out ok
 [[ $(curl -s -o out -w '%{http_code}' "http://127.0.0.1:$metrics_a/v1/status") == 404 ]] || die "control on TCP"
-[[ $(curl -s -o out -w '%{http_code}' -X POST "http://127.0.0.1:$metrics_a/v1/groups/db/release") == 404 ]] || die "control on TCP"
+[[ $(curl -s -o out -w '%{http_code}' -X POST \
+	"http://127.0.0.1:$metrics_a/v1/groups/db/release") == 404 ]] || die "control on TCP"
 curl -sf --unix-socket b/run/engine.sock http://x/metrics >out
 has out 'holdfast_rpo_seconds{group="db",node="beta.example",peer="alpha.example"}'
 has out 'holdfast_consistent{group="db",node="beta.example"} 1'
