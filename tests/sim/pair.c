@@ -251,6 +251,20 @@ void site_start_agent(struct site *site)
 	agent_group_start(site->agent);
 }
 
+/* What the standby has acknowledged as durable it has, whatever happened to it (I4). */
+static void check_kept(struct site *site)
+{
+	struct pair *pair = site->pair;
+	struct status_group *status = sim_alloc(pair->world, sizeof(*status));
+
+	engine_group_status(site->engine, status);
+	if (site != pair->primary && status->durable_seq < pair->promised)
+		sim_fail(pair->world,
+			 "the standby came back with seq %llu, but had acknowledged seq %llu",
+			 (unsigned long long)status->durable_seq,
+			 (unsigned long long)pair->promised);
+}
+
 static void engine_started(void *owner, struct engine_group *group, int res)
 {
 	struct site *site = owner;
@@ -258,6 +272,8 @@ static void engine_started(void *owner, struct engine_group *group, int res)
 	(void)group;
 	sim_note(site->pair->world, site->engine_node, "engine started: %d", res);
 	site->engine_up = res == 0;
+	if (res == 0)
+		check_kept(site);
 	if (res < 0 && !site->pair->failing_ok)
 		sim_fail(site->pair->world, "the engine of %s cannot start: %d", site->name, res);
 }
@@ -319,7 +335,7 @@ static void make_conf(struct pair *pair, struct site *site, const char *peer)
 	group->cache = pair->writethrough ? CONF_WRITETHROUGH : CONF_WRITEBACK;
 	/* Little memory: requests wait for room. */
 	group->memory_bytes = sim_chance(world, 300000) ? 400u << 10 : 1u << 20;
-	group->checkpoint_interval_ns = 200 * SIM_MS;
+	group->checkpoint_interval_ns = sim_between(world, 50, 2000) * SIM_MS;
 	group->flush_interval_ns = sim_between(world, 2, 50) * SIM_MS;
 	group->settle_timeout_ns = SIM_SECOND;
 	group->heartbeat_interval_ns = 200 * SIM_MS;
@@ -642,6 +658,8 @@ void pair_fail_over(struct pair *pair)
 			site_lost_engine(beta);
 			if (!sim_node_is_up(beta->engine_node))
 				sim_node_restart(beta->engine_node);
+			if (!sim_node_is_up(beta->agent_node))
+				sim_node_restart(beta->agent_node);
 			site_start_engine(beta);
 			sim_run_for(world, SIM_SECOND);
 		}

@@ -227,6 +227,8 @@ static void more_harm(struct sim_world *world)
 		o->kill_every_ns = sim_between(world, 20, 400) * SIM_MS;
 	o->down_ns_max >>= sim_between(world, 0, 5);
 	o->write_error_ppm *= sim_between(world, 1, 8);
+	if (o->flush_error_ppm && sim_chance(world, 400000))
+		o->flush_error_ppm = sim_between(world, 2000, 6000);
 	o->flush_error_ppm *= sim_between(world, 1, 8);
 	o->down_ns_max = o->down_ns_max > SIM_SECOND ? SIM_SECOND : o->down_ns_max;
 	o->pause_ns_max = o->pause_ns_max > SIM_SECOND ? SIM_SECOND : o->pause_ns_max;
@@ -269,7 +271,11 @@ static int run(struct sim_world *world, uint64_t seed)
 	pair_sample(pair);
 	lose_primary(pair);
 	sim_run_for(world, sim_between(world, 0, 100) * SIM_MS);
-	if (sim_chance(world, 300000)) /* killed at some moment of it, and run again */
+	if (sim_chance(world, 250000)) {
+		may_crash(pair, pair->sites[1].engine_node, SIM_POWER);
+		sim_node_crash(pair->sites[1].engine_node, SIM_POWER);
+		REACH(PROMOTE_AFTER_CRASH);
+	} else if (sim_chance(world, 300000)) /* killed at some moment of it, and run again */
 		sim_node_crash_soon(pair->sites[1].engine_node, SIM_KILL);
 	pair_fail_over(pair);
 	haunt(pair);

@@ -44,6 +44,7 @@
 	X(ENGINE_FAILED, "a standby failed and tried again")                                       \
 	X(STANDBY_READ_BACK, "a standby applied from its journal's files")                         \
 	X(PROMOTED, "a standby was promoted")                                                      \
+	X(PROMOTE_AFTER_CRASH, "a standby lost power, and was then promoted")                      \
 	X(PROMOTE_FORCED, "with a live primary, by force")                                         \
 	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
 	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
