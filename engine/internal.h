@@ -21,7 +21,8 @@
 #include "engine/engine.h"
 #include "proto/frame.h"
 
-#define ENGINE_JOURNAL_WRITES_MAX 4u
+/* Each is synchronous: as many as J5 allows, or a primary that is not would run away. */
+#define ENGINE_JOURNAL_WRITES_MAX JOURNAL_WINDOW_MAX
 #define ENGINE_APPLY_RECORDS	  4096u
 #define ENGINE_BATCH_SEGMENTS	  256u	     /* of one apply batch */
 #define ENGINE_ARENA_BYTES	  (4u << 20) /* data of segments read back for apply */
