@@ -200,7 +200,6 @@ static void connect_now(struct ship *ship)
 	ship->state = SHIP_CONNECTING;
 	ship->connect_generation = ++ship->generation;
 	ship->refused = false;
-	ship->reconnects++;
 	ship->stream = NULL;
 	ship->connect_pending = true;
 	ship->connect_op.done = connected;
@@ -221,6 +220,8 @@ static void start_stream(struct ship *ship)
 	if (ship->state != SHIP_PREPARING)
 		return;
 	ship->state = SHIP_STREAMING;
+	if (ship->streams++)
+		ship->reconnects++;
 	ship->attempts = 0;
 	ship->error[0] = 0;
 	ship->window_bytes = min_u64(ship->conf->window_bytes, ship->welcome.window_bytes);

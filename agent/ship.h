@@ -78,8 +78,13 @@ struct ship {
 	uint64_t released_stored_seq; /* released_seq as the superblock on the disk has it: S1 */
 
 	uint64_t missing_seq, missing_ns; /* the oldest record that it lacks, and its time */
-	uint64_t durable_bytes;		  /* bytes_end at durable_seq, 0 = not known yet */
-	uint64_t sent_segments, reconnects, connected_ns, heard_ns;
+	/* While it must be copied it holds no position: what it lacked when that began. After a
+	 * restart the time is not known. */
+	bool copy_noted;
+	uint64_t copy_seq,
+		copy_ns; /* last seq that it held; time of the next one, UINT64_MAX unknown */
+	uint64_t durable_bytes; /* bytes_end at durable_seq, 0 = not known yet */
+	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;
 };
 
 /* ship.c */
@@ -97,6 +102,8 @@ void ship_synced(struct ship *ship, struct io_op *op);
 
 /* ship_send.c */
 void ship_pump(struct ship *ship);
+/* Its copy becomes due: remembers since when it is behind. */
+void ship_note_copy(struct ship *ship);
 /* False: no room for such a frame now; ship_pump() is called when there is. */
 bool ship_has_room(const struct ship *ship, size_t body_bytes);
 void ship_acked(struct ship *ship, const struct frame *frame);

@@ -52,6 +52,7 @@ static void saved(struct io_op *op, int64_t res)
 		}
 		dirty_set_all(ship->dirty);
 	}
+	ship_note_copy(ship);
 	ship->peer->needs_sync = true;
 	ship->peer->released_seq = max_u64(ship->peer->released_seq, ship->release_seq);
 	ship->release_op.done = stored;
@@ -181,5 +182,6 @@ void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io
 void ship_synced(struct ship *ship, struct io_op *op)
 {
 	ship->peer->needs_sync = false;
+	ship->copy_noted = false;
 	group_dir_store(&ship->group->dir, &ship->store, op);
 }

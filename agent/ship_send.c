@@ -42,14 +42,26 @@ static uint64_t find_time_ns(struct ship *ship, uint64_t seq)
 }
 
 /*
- * Wall-clock time of the oldest record that the standby does not hold durably; 0 when it holds all.
- * Found while the record is fresh, and then kept: later it has left memory, and in the end the
- * journal.
+ * Being copied, due to be, or never filled: whatever it acknowledged, there is no position to which
+ * it could be promoted, so it lacks everything since the last one.
+ */
+static bool holds_no_position(const struct ship *ship)
+{
+	return ship->peer->needs_sync || ship_sync_active(ship->sync) ||
+	       (ship->peer->durable_seq == 0 && ship->state != SHIP_STREAMING);
+}
+
+/*
+ * Wall-clock time of the oldest record that the standby does not hold durably; 0 when it holds all,
+ * UINT64_MAX when that is not known. Found while the record is fresh, and then kept: later it has
+ * left memory, and in the end the journal.
  */
 static uint64_t oldest_missing_ns(struct ship *ship)
 {
 	uint64_t seq = held_seq(ship) + 1;
 
+	if (holds_no_position(ship))
+		return ship->copy_noted ? ship->copy_ns : UINT64_MAX;
 	if (seq > ship->group->head_seq)
 		return 0;
 	if (ship->missing_seq != seq) {
@@ -185,6 +197,9 @@ uint64_t ship_behind_ns(struct ship *ship)
 {
 	uint64_t since = oldest_missing_ns(ship), now = io_wall(ship->group->io);
 
+	if (since == UINT64_MAX)
+		return UINT64_MAX;
+
 	return since && now > since ? now - since : 0;
 }
 
@@ -229,6 +244,35 @@ static const char *state_text(const struct ship *ship)
 	must_not_reach();
 }
 
+void ship_note_copy(struct ship *ship)
+{
+	if (ship->copy_noted || ship->peer->needs_sync)
+		return;
+	ship->copy_seq = ship->peer->durable_seq;
+	ship->copy_ns = oldest_missing_ns(ship);
+	if (!ship->copy_ns) /* it had everything until now */
+		ship->copy_ns = io_wall(ship->group->io);
+	ship->copy_noted = true;
+}
+
+static void fill_lag(struct ship *ship, struct status_lag *lag)
+{
+	const struct agent_group *group = ship->group;
+	bool none = holds_no_position(ship);
+	uint64_t held = held_seq(ship), bytes = ship->durable_bytes;
+
+	/* After a restart the sum at its position is not known: that of a place before it is. */
+	if (!bytes && held)
+		bytes = journal_bytes_floor(&group->journal, held);
+	lag->bytes = group->head_seq > held ? group->head_bytes - bytes : 0;
+	if (none) {
+		held = ship->copy_noted ? ship->copy_seq : 0;
+		lag->bytes += dirty_bytes(ship->dirty);
+	}
+	lag->writes = sub_floor_u64(group->head_seq, held);
+	lag->ns = ship_behind_ns(ship);
+}
+
 void ship_status(struct ship *ship, struct status_peer *s)
 {
 	struct agent_group *group = ship->group;
@@ -245,9 +289,7 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->durable_seq = durable;
 	s->received_seq = max_u64(durable, ship->received_seq);
 	s->applied_seq = ship->applied_seq;
-	s->lag.writes = group->head_seq > durable ? group->head_seq - durable : 0;
-	s->lag.bytes = s->lag.writes ? group->head_bytes - ship->durable_bytes : 0;
-	s->lag.ns = ship_behind_ns(ship);
+	fill_lag(ship, &s->lag);
 	s->sent_bytes = link_sent_bytes(ship->link);
 	s->sent_segments = ship->sent_segments;
 	s->reconnects = ship->reconnects;

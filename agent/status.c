@@ -79,6 +79,7 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 	s->write_set_max_bytes = group->ring.size_bytes;
 	if (group->journal_open) {
 		s->durable_seq = journal->durable_seq;
+		s->durable_bytes = journal_durable_bytes(journal);
 		s->journal_size_bytes = journal->options.slot_bytes * journal->options.slots;
 		s->journal_used_bytes = journal_used_bytes(journal);
 		s->journal_oldest_seq = journal_oldest_seq(journal);

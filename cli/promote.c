@@ -122,7 +122,9 @@ static int promote(struct cli *cli, const char *group, const json_t *body, unsig
 		const json_t *done = json_object_get(reply.json, "promote");
 
 		/* Promoted but not served: what is known matters all the more. */
-		if (done && !cli->json)
+		if (done && cli->json)
+			(void)cli_print_json(json_deep_copy(done));
+		else if (done)
 			show_promoted(done);
 		return cli_fail_reply(cli, &reply);
 	}

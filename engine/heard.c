@@ -4,6 +4,8 @@
  * not heard since may have been written, so the lag in time keeps growing until something is heard
  * again.
  */
+#include <stdio.h>
+
 #include "core/base/checked.h"
 #include "engine/internal.h"
 
@@ -18,6 +20,9 @@ void heard_begin(struct engine_group *group)
 		.head_bytes = sb->heard_head_bytes,
 	};
 	group->stored_heard_ns = sb->heard_time_ns;
+	/* Who it is, as long as nobody has said so: the only one that may be. */
+	if (!group->source[0] && group->conf->peer_count == 1)
+		snprintf(group->source, sizeof(group->source), "%s", group->conf->peers[0].node);
 }
 
 static void report(struct engine_group *group)

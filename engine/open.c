@@ -63,7 +63,7 @@ static void journal_opened(struct io_op *op, int64_t res)
 		return;
 	group->tail_open = true;
 	group->durable_bytes = journal->head.bytes;
-	group->durable_time_ns = journal->slots[journal->head.slot].last_time_ns;
+	group->durable_time_ns = journal->end_time_ns;
 	group_dir_get_applied(&group->dir, &at);
 	applier_begin(group, &at);
 	journal_set_floor(&group->journal, group->applied_seq);

@@ -101,6 +101,13 @@ void peek_status(const struct superblock *sb, const char *node, struct status_gr
 	status->source_head_bytes = sb->heard_head_bytes;
 	status->heard_time_ns = sb->heard_time_ns;
 	status->heard_ns_ago = UINT64_MAX;
+	/* Nobody runs who would know: at least this much, and for how long is unknown. */
+	status->lag.ns = UINT64_MAX;
+	status->lag.writes =
+		sb->heard_head_seq > sb->durable_seq ? sb->heard_head_seq - sb->durable_seq : 0;
+	status->lag.bytes = status->lag.writes && sb->heard_head_bytes > sb->applied_bytes
+				    ? sb->heard_head_bytes - sb->applied_bytes
+				    : 0;
 	for (uint32_t i = 0; i < sb->volume_count && i < STATUS_VOLUMES_MAX; i++) {
 		struct status_volume *volume = &status->volumes[status->volume_count++];
 

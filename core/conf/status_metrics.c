@@ -212,7 +212,9 @@ static void put_family_of(struct out *out, const struct family *family,
 
 bool status_is_protected(const struct status_group *status)
 {
-	uint64_t objective_ns = status->rpo_objective_ns ? status->rpo_objective_ns : UINT64_MAX;
+	/* A lag that is not known meets no objective, not even none. */
+	uint64_t objective_ns =
+		status->rpo_objective_ns ? status->rpo_objective_ns : UINT64_MAX - 1;
 
 	if (side_of(status) == STANDBY)
 		return status->consistent && !status->syncing &&

@@ -110,7 +110,8 @@ struct journal {
 	unsigned failures; /* in a row */
 	bool failed, blocked, opened;
 	uint64_t segments, stored_bytes, flushes, dsync_writes; /* counters */
-	uint64_t rewrites; /* failures that were survived by writing again (J4) */
+	uint64_t end_time_ns; /* of the last segment that recovery read, 0 = it read none */
+	uint64_t rewrites;    /* failures that were survived by writing again (J4) */
 	char error[256];
 	struct journal_internal *internal; /* journal_*.c only */
 };
@@ -162,6 +163,10 @@ uint64_t journal_next_release_seq(const struct journal *journal);
 /* A time (wall, ns) not later than that of the first record behind seq; 0 if unknown. From the slot
  * index. */
 uint64_t journal_time_floor_ns(const struct journal *journal, uint64_t seq);
+/* bytes_end at a place at or before `seq`, from the slot index; 0 if unknown. */
+uint64_t journal_bytes_floor(const struct journal *journal, uint64_t seq);
+/* bytes_end at durable_seq. */
+uint64_t journal_durable_bytes(const struct journal *journal);
 /* Standby: forget everything, continue at `base` (seq = next seq to come; its slot and off do not
  * count, the journal starts at offset 0 of slot 0, as head then says). Completes when the old
  * content can never be taken for new (first blocks of all slots zeroed, durably). Everything

@@ -100,6 +100,18 @@ uint64_t journal_time_floor_ns(const struct journal *journal, uint64_t seq)
 	return slot == UINT32_MAX ? 0 : journal->slots[slot].first_time_ns;
 }
 
+uint64_t journal_bytes_floor(const struct journal *journal, uint64_t seq)
+{
+	uint32_t slot = journal_slot_of(journal, seq);
+
+	return slot == UINT32_MAX ? 0 : journal->slots[slot].first_bytes;
+}
+
+uint64_t journal_durable_bytes(const struct journal *journal)
+{
+	return journal->internal->durable_bytes;
+}
+
 /* ---- expiry ------------------------------------------------------------------------------------
  */
 
