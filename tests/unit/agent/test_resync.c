@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a standby lacks when the journal moves on: dirty maps, and copies beside the stream. */
+#include "core/conf/status_metrics.h"
 #include "tests/unit/agent/stage.h"
 
 #define DIRTY_FILE STAGE_DIR "/dirty.standby0"
@@ -76,6 +77,11 @@ static void released(struct stage *stage)
 	write_much(stage, 3u << 20, 256 << 10);
 	sim_check(stage->world, sim_now(stage->world) - since < 2 * SIM_SECOND);
 	sim_check(stage->world, stage_status(stage)->peers[0].needs_sync);
+	/* Behind since the cut, with all that was written since, whatever went into the map. */
+	sim_check(stage->world,
+		  stage->status.peers[0].lag.ns >= sim_now(stage->world) - since - SIM_MS);
+	sim_check(stage->world, stage->status.peers[0].lag.ns != UINT64_MAX);
+	sim_check(stage->world, stage->status.peers[0].lag.writes >= (3u << 20) / (256u << 10));
 	sim_check(stage->world, dirty_bytes(the_ship(stage)->dirty) <= 256 << 10);
 	sim_check(stage->world, stage->group->journal.floor_seq > peer->seq);
 	stage_crash(stage, SIM_POWER);
@@ -344,6 +350,11 @@ static void acknowledged(struct stage *stage)
 	sim_check(stage->world, stage_status(stage)->peers[0].sync.active);
 	sim_check(stage->world, stage->status.peers[0].sync.done_bytes == 0);
 	sim_check(stage->world, !strcmp(stage->status.peers[0].state, "syncing"));
+	/* It has no position yet, so for how long it is behind is not known, and all is still to
+	 * come. */
+	sim_check(stage->world, stage->status.peers[0].lag.ns == UINT64_MAX);
+	sim_check(stage->world, stage->status.peers[0].lag.bytes == 2 * STAGE_VOLUME_BYTES);
+	sim_check(stage->world, !status_is_protected(&stage->status));
 	/* All but the END. */
 	peer->sync_frames--;
 	stage_peer_sync_ack(peer);
@@ -356,6 +367,9 @@ static void acknowledged(struct stage *stage)
 	stage_peer_sync_ack(peer);
 	sim_run_for(stage->world, 100 * SIM_MS);
 	sim_check(stage->world, !stage_status(stage)->peers[0].needs_sync);
+	sim_check(stage->world, stage->status.peers[0].lag.ns == 0);
+	sim_check(stage->world, stage->status.peers[0].lag.bytes == 0);
+	sim_check(stage->world, status_is_protected(&stage->status));
 	stage_superblock(stage, &sb);
 	sim_check(stage->world, !sb.peers[0].needs_sync);
 	sim_check(stage->world, sim_file_size(stage->node, DIRTY_FILE) == -ENOENT);
