@@ -560,6 +560,8 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 	promoting->promote.force = force;
 	promoting->promote.done = promoted;
 	pair->promote_begun = true;
+	if (site->engine && pair_behind(site))
+		REACH(PROMOTE_BEHIND);
 	engine_group_promote(site->engine, &promoting->promote);
 	sim_run_until(pair->world, promote_done, promoting, START_LIMIT);
 	if (!promoting->done && sim_node_is_up(promoting->node))
@@ -645,6 +647,18 @@ static void bring_back(struct pair *pair)
 	pair_converge(pair);
 }
 
+/* Right behind the promote: what it said is on the disk. */
+static void power_cycle(struct site *site)
+{
+	REACH(PROMOTED_THEN_POWER);
+	site_lost_agent(site, SIM_POWER);
+	site_lost_engine(site);
+	sim_node_crash(site->engine_node, SIM_POWER);
+	sim_node_restart(site->engine_node);
+	sim_node_restart(site->agent_node);
+	site_start_engine(site);
+}
+
 /* As an operator would: again until it is done, with --force when it must be. */
 void pair_fail_over(struct pair *pair)
 {
@@ -688,6 +702,8 @@ void pair_fail_over(struct pair *pair)
 	pair->promotes++;
 	pair->incarnation++;
 	pair->power_lost = false;
+	if (sim_chance(world, 300000))
+		power_cycle(beta);
 	pair->primary = beta;
 	pair->promote_begun = false;
 	site_start_agent(beta);

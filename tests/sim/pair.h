@@ -156,6 +156,8 @@ void pair_look(struct pair *pair);
 void pair_look_engine(struct site *site); /* pair_reach_engine.c */
 /* Whether the site's agent is copying volumes to a standby. */
 bool pair_copying(const struct site *site);
+/* Whether the site's engine has received what it has not applied. */
+bool pair_behind(const struct site *site);
 /* Whether records that the journal had written are to be written again after a failure. */
 bool pair_disk_dropped(const struct site *site);
 

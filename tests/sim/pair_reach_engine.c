@@ -21,3 +21,10 @@ void pair_look_engine(struct site *site)
 	seen->failed = failed;
 	seen->disk_reads = group->tail_open ? group->tail.disk_reads : 0;
 }
+
+bool pair_behind(const struct site *site)
+{
+	const struct engine_group *group = site->engine;
+
+	return group->journal_open && group->applied_seq < group->journal.appended_seq;
+}

@@ -235,6 +235,21 @@ static void more_harm(struct sim_world *world)
 	o->cut_ns_max = o->cut_ns_max > 3 * SIM_SECOND ? 3 * SIM_SECOND : o->cut_ns_max;
 }
 
+/* A standby that applies slowly has something left to do when it is promoted. */
+static void slow_volumes(struct site *site)
+{
+	struct sim_fault fault = {
+		.node = site->engine_node,
+		.pattern = "/vol/*",
+		.ops = SIM_WRITE | SIM_DISCARD,
+		.action = SIM_DELAY,
+		.delay_ns = sim_between(site->pair->world, 5, 100) * SIM_MS,
+		.count = 500,
+	};
+
+	sim_fault_add(site->pair->world, &fault);
+}
+
 static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
@@ -266,6 +281,8 @@ static int run(struct sim_world *world, uint64_t seed)
 	pair_check_volumes(pair, &pair->sites[0], pair->model.head, "primary after healing");
 
 	pair->failing_ok = false;
+	if (sim_chance(world, 400000))
+		slow_volumes(&pair->sites[1]);
 	work_start(pair);
 	sim_run_for(world, sim_between(world, 0, 300) * SIM_MS);
 	pair_sample(pair);
@@ -278,6 +295,7 @@ static int run(struct sim_world *world, uint64_t seed)
 	} else if (sim_chance(world, 300000)) /* killed at some moment of it, and run again */
 		sim_node_crash_soon(pair->sites[1].engine_node, SIM_KILL);
 	pair_fail_over(pair);
+	sim_fault_clear(world);
 	haunt(pair);
 	work_stop(pair);
 	pair_check_served(pair, "after promote");

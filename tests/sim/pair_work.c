@@ -228,17 +228,6 @@ struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, u
 	return request;
 }
 
-void work_forget(struct pair *pair)
-{
-	for (unsigned i = 0; i < PAIR_REQUESTS; i++) {
-		pair->requests[i].busy = false;
-		/* The dead process may still have had the buffer in a write: leave it alone, take a
-		 * new one. */
-		pair->requests[i].buf = NULL;
-	}
-	pair->incarnation++;
-}
-
 /* The dead process may still have had the buffer in a write: leave it alone, take a new one. */
 void work_forget_site(struct pair *pair, const struct site *site)
 {
@@ -250,6 +239,12 @@ void work_forget_site(struct pair *pair, const struct site *site)
 		request->busy = false;
 		request->buf = NULL;
 	}
+}
+
+void work_forget(struct pair *pair)
+{
+	work_forget_site(pair, pair->primary);
+	pair->incarnation++;
 }
 
 unsigned work_waiting(const struct pair *pair, const struct site *site)

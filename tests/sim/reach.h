@@ -45,6 +45,8 @@
 	X(STANDBY_READ_BACK, "a standby applied from its journal's files")                         \
 	X(PROMOTED, "a standby was promoted")                                                      \
 	X(PROMOTE_AFTER_CRASH, "a standby lost power, and was then promoted")                      \
+	X(PROMOTED_THEN_POWER, "a host lost power right behind its promote")                       \
+	X(PROMOTE_BEHIND, "a promote had records to apply")                                        \
 	X(PROMOTE_FORCED, "with a live primary, by force")                                         \
 	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
 	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \

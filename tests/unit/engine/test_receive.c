@@ -498,6 +498,9 @@ static void epochs(struct stage *stage)
 	sim_check(stage->world, stage_start_engine(stage) == 0);
 	stage_dial_refused(stage, LINK_REFUSE_STALE_EPOCH);
 	sim_check(stage->world, stage->refuse.epoch == 3);
+	/* However close. */
+	stage->hello.epoch = 2;
+	stage_dial_refused(stage, LINK_REFUSE_STALE_EPOCH);
 }
 
 UNIT(test_epochs)
