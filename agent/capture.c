@@ -77,7 +77,10 @@ static void read_done(struct io_op *io_op, int64_t res)
 	struct agent_group *group = op->group;
 	struct export_request *request = op->request;
 
-	if (agent_is_out(group)) /* invariant G2: what it saw may no longer be the truth */
+	/* The first volume that failed to flush may have lost what was written to it; the group
+	 * fails as soon as the others have answered. */
+	if (agent_is_out(group) ||
+	    group->volumes.flush_res) /* invariant G2: what it saw may no longer be the truth */
 		res = -EIO;
 	if (res >= 0)
 		writeset_overlay(&group->writeset, op->export->volume->id.id, request->offset_bytes,

@@ -122,6 +122,9 @@ static void read_done(struct io_op *op, int64_t res)
 	if (res >= 0)
 		writeset_overlay(&group->writeset, extent->volume_id, extent->off, extent->len,
 				 extent->buf);
+	if (group->volumes
+		    .flush_res) /* what was just read may be the content before a lost write */
+		res = -EIO;
 	if (res < 0 || !extent_current(extent)) {
 		bool current = extent_current(extent);
 

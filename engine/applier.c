@@ -62,7 +62,7 @@ static void batch_done(struct io_op *op, int64_t res)
 	else if (group->again)
 		checkpoint_run(group, group->again_store);
 	applier_kick(group);
-	if (group->state != ENGINE_READY || group->hold)
+	if (group->state != ENGINE_READY || group->hold || group->session.state == SESSION_STARTING)
 		standby_poke(group);
 }
 

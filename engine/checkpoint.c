@@ -21,7 +21,7 @@ static void cycle_over(struct engine_group *group)
 	if (group->again)
 		checkpoint_run(group, group->again_store);
 	applier_kick(group);
-	if (group->state != ENGINE_READY || group->hold)
+	if (group->state != ENGINE_READY || group->hold || group->session.state == SESSION_STARTING)
 		standby_poke(group);
 }
 

@@ -381,12 +381,34 @@ static void start_durable(struct io_op *op, int64_t res)
 	journal_reset(&group->journal, &group->begin.base, &group->state_op);
 }
 
+/*
+ * Before the journal is emptied: what was acknowledged from it and is not on the volumes yet would
+ * be lost with it, and the primary's copy does not bring it again. Invariant S4: a reset forgets
+ * only what is on the volumes, durably.
+ */
+static bool journal_is_spent(struct engine_group *group)
+{
+	if (group->applied_seq < group->journal.durable_seq) {
+		applier_kick(group);
+		return false;
+	}
+	if (!applier_idle(group))
+		return false;
+	if (group->applied_at.seq != group->checkpoint_at.seq) {
+		checkpoint_run(group, true);
+		return false;
+	}
+	group->hold = true;
+	return true;
+}
+
 /* Once nothing is under way that relies on what START changes. */
 static void start_step(struct engine_group *group)
 {
 	struct session *session = &group->session;
 
-	if (group->op_busy || !applier_idle(group))
+	if (group->op_busy || (session->start.reset && !group->hold && !journal_is_spent(group)) ||
+	    !applier_idle(group))
 		return;
 	group->begin = (struct session_begin){
 		.session = session->number,
@@ -426,7 +448,7 @@ static void on_start(struct engine_group *group, const uint8_t *body, uint32_t l
 	}
 	session->state = SESSION_STARTING;
 	session->sync_open = start->sync;
-	group->hold = true;
+	group->hold = !start->reset; /* a reset applies what is left first */
 	copy_session(group);
 	if (start->reset)
 		copy_drop(group);
