@@ -201,6 +201,9 @@ struct copy_item *copy_next(struct engine_group *group)
 {
 	struct copy_state *copy = &group->copy;
 
+	/* What comes behind START is of the new beginning: not before that is stored. */
+	if (group->session.state == SESSION_STARTING)
+		return NULL;
 	return copy->added < copy->count ? item_at(copy, copy->added) : NULL;
 }
 
