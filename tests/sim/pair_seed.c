@@ -250,6 +250,21 @@ static void slow_volumes(struct site *site)
 	sim_fault_add(site->pair->world, &fault);
 }
 
+/* While a volume is read for a copy, memory fills and writes wait: what happens at its end? */
+static void slow_reads(struct site *site)
+{
+	struct sim_fault fault = {
+		.node = site->agent_node,
+		.pattern = "/vol/*",
+		.ops = SIM_READ,
+		.action = SIM_DELAY,
+		.delay_ns = sim_between(site->pair->world, 10, 200) * SIM_MS,
+		.count = 40,
+	};
+
+	sim_fault_add(site->pair->world, &fault);
+}
+
 static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
@@ -260,6 +275,8 @@ static int run(struct sim_world *world, uint64_t seed)
 	nemesis.context = pair;
 	pair->failing_ok = has_errors(sim_options(world));
 	more_harm(world);
+	if (sim_chance(world, 300000))
+		slow_reads(&pair->sites[0]);
 	pair_up(pair);
 	sampler(pair);
 	work_start(pair);
