@@ -283,7 +283,7 @@ static void set_unapplied(struct ship *ship)
 					      &segment->header, &record);
 
 			must(r == 0); /* our own */
-			if (record.type != RECORD_MARK)
+			if (record_has_range(&record))
 				dirty_set(ship->dirty, record.volume, record.offset_bytes,
 					  record.length_bytes);
 		}

@@ -95,7 +95,7 @@ static int set_ranges(struct ship *ship)
 		if (record_decode(reader->stored + SEGMENT_HEADER_BYTES + (size_t)i * RECORD_BYTES,
 				  &reader->header, &record))
 			return -EBADMSG;
-		if (record.type != RECORD_MARK)
+		if (record_has_range(&record))
 			dirty_set(ship->dirty, record.volume, record.offset_bytes,
 				  record.length_bytes);
 	}

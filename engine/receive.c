@@ -156,7 +156,7 @@ static bool records_fit(const struct engine_group *group, const struct segment_h
 		if (record_decode(table + (size_t)i * RECORD_BYTES, header, &record) ||
 		    !add_u64(bytes, record.length_bytes, &bytes))
 			return false;
-		if (record.type != RECORD_MARK && !range_fits(group, &record))
+		if (record_has_range(&record) && !range_fits(group, &record))
 			return false;
 	}
 	return bytes == header->bytes_end;

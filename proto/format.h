@@ -77,9 +77,20 @@ struct superblock_peer_le {
 	struct le64 durable_seq;
 	struct le64 released_seq;
 	struct le32 flags; /* SUPERBLOCK_PEER_* */
-	uint8_t reserved[108];
+	uint8_t reserved0[4];
+	struct le64 verified_seq;
+	struct le64 verified_time_ns;
+	struct le64 copy_seq;
+	struct le64 copy_time_ns;
+	uint8_t reserved[72];
 };
-#define SUPERBLOCK_PEER_NEEDS_SYNC (1u << 0)
+#define SUPERBLOCK_PEER_NEEDS_SYNC    (1u << 0)
+#define SUPERBLOCK_PEER_NEEDS_COMPARE (1u << 1)
+
+struct superblock_stamp_le {
+	struct le64 mtime_ns;
+	struct le64 sample;
+};
 
 struct superblock_volume_le {
 	struct le16 id;
@@ -120,13 +131,29 @@ struct superblock_le {
 	struct le32 volume_count;
 	struct le32 history_count;
 	struct le32 peer_count;
-	uint8_t reserved1[644];
+	struct le32 kept_history_count;
+	struct le64 undo_id;
+	struct le64 undo_bytes;
+	struct le64 kept_seq;
+	struct le64 kept_chain;
+	struct le64 kept_bytes;
+	struct le64 kept_epoch;
+	struct le64 kept_time_ns;
+	struct le64 handover_seq;
+	char handover_node[NODE_NAME_MAX + 1];
+	struct le64 verified_seq;
+	struct le64 verified_time_ns;
+	struct le64 lost_writes;
+	struct le64 lost_bytes;
+	struct le64 lost_ns;
+	uint8_t reserved1[408];
 	struct history_entry_le history[HISTORY_MAX];
 	uint8_t reserved2[1024];
 	struct superblock_peer_le peers[GROUP_PEERS_MAX];
-	uint8_t reserved3[2048];
+	struct history_entry_le kept_history[HISTORY_MAX];
 	struct superblock_volume_le volumes[GROUP_VOLUMES_MAX];
-	uint8_t reserved4[12284];
+	struct superblock_stamp_le stamps[GROUP_VOLUMES_MAX];
+	uint8_t reserved4[10236];
 	struct le32 crc; /* of everything before it */
 };
 

@@ -91,6 +91,29 @@ static int fields_check(const struct frame *frame)
 		return sync_data_check(frame);
 	case FRAME_SYNC_ZERO:
 		return bodyless_check(frame, range_arg_valid(frame, frame_range_bytes(frame)));
+	case FRAME_SYNC_HASH:
+		if (frame->body_bytes != FRAME_HASH_BYTES)
+			return FRAME_E_LENGTH;
+		return range_arg_valid(frame, frame_range_bytes(frame)) &&
+				       frame_range_bytes(frame) <= FRAME_SYNC_MAX_BYTES
+			       ? 0
+			       : FRAME_E_FIELD;
+	case FRAME_HASH_RESULT:
+		return bodyless_check(frame,
+				      frame->seq >= 1 && frame->arg1 <= 1 && frame->arg2 == 0);
+	case FRAME_RANGES:
+		if (frame->body_bytes > FRAME_CONTROL_MAX_BYTES ||
+		    frame->body_bytes % FRAME_RANGE_BYTES != 0)
+			return FRAME_E_LENGTH;
+		return frame->seq <= 1 && frame->arg1 == 0 && frame->arg2 == 0 ? 0 : FRAME_E_FIELD;
+	case FRAME_HANDOVER:
+		return bodyless_check(frame, frame->arg2 == 0);
+	case FRAME_HANDED:
+		if (frame->body_bytes > FRAME_CONTROL_MAX_BYTES)
+			return FRAME_E_LENGTH;
+		return frame->arg1 == 0 && frame->arg2 == 0 ? 0 : FRAME_E_FIELD;
+	case FRAME_VERIFIED:
+		return bodyless_check(frame, true);
 	case FRAME_SYNC_END:
 	case FRAME_SYNC_ACK:
 		return bodyless_check(frame, frame->arg1 == 0 && frame->arg2 == 0);
@@ -167,6 +190,9 @@ const char *frame_type_text(unsigned type)
 		[FRAME_HEARTBEAT] = "heartbeat", [FRAME_SYNC_DATA] = "sync-data",
 		[FRAME_SYNC_ZERO] = "sync-zero", [FRAME_SYNC_END] = "sync-end",
 		[FRAME_SYNC_ACK] = "sync-ack",	 [FRAME_BYE] = "bye",
+		[FRAME_SYNC_HASH] = "sync-hash", [FRAME_HASH_RESULT] = "hash-result",
+		[FRAME_RANGES] = "ranges",	 [FRAME_HANDOVER] = "handover",
+		[FRAME_HANDED] = "handed",	 [FRAME_VERIFIED] = "verified",
 	};
 
 	return type >= 1 && type <= FRAME_TYPE_MAX ? texts[type] : "unknown";

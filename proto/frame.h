@@ -54,8 +54,34 @@ enum frame_type {
 	 * volumes; SYNC_END counts as one more once the copy is durably consistent; no body */
 	FRAME_SYNC_ACK = 11,
 	FRAME_BYE = 12, /* body: Bye */
+	/*
+	 * In the place of a SYNC_DATA frame: is the range the same there? seq = stamp, arg1 =
+	 * volume offset, arg2 = volume << 32 | length in sectors of 512 B; body: XXH3-128 of the
+	 * content, canonical (big endian), FRAME_HASH_BYTES. Not counted by SYNC_ACK. Legal in any
+	 * streaming session.
+	 */
+	FRAME_SYNC_HASH = 13,
+	/* The answers, in the order of the questions: seq = how many SYNC_HASH frames of this
+	 * connection are answered with this one, arg1 = 1 when the range differs, else 0 (and then
+	 * it is durable there); no body */
+	FRAME_HASH_RESULT = 14,
+	/* Behind WELCOME, as many as it says: ranges that the standby holds otherwise than the
+	 * history it shall follow has them. seq = 1 for the last one; body: entries of
+	 * FRAME_RANGE_BYTES: le64 offset, le32 length in sectors of 512 B, le16 volume, le16 0 */
+	FRAME_RANGES = 15,
+	/* Switchover, agent to engine: become the primary behind seq, the last one I wrote (arg1 =
+	 * chain value behind it); no body */
+	FRAME_HANDOVER = 16,
+	/* The answer; body: Bye with the reason when refused. Done when the frame's epoch is higher
+	 * than the one that was handed over; then seq = last seq of the old epoch, else 0 */
+	FRAME_HANDED = 17,
+	/* Agent to engine: a verification has ended. seq = the position at which it began, arg1 =
+	 * wall clock (ns), arg2 = ranges that differed; no body */
+	FRAME_VERIFIED = 18,
 };
-#define FRAME_TYPE_MAX 12u
+#define FRAME_TYPE_MAX	  18u
+#define FRAME_HASH_BYTES  16u
+#define FRAME_RANGE_BYTES 16u
 
 enum frame_flags {
 	FRAME_LZ4 = 1u << 0, /* SYNC_DATA: the body is one LZ4 block */
@@ -90,7 +116,7 @@ uint32_t frame_body_crc(const uint8_t *body, uint32_t body_bytes);
 /* `body` has frame->body_bytes. 0 or FRAME_E_CRC; always 0 for SEGMENT, which has its own. */
 int frame_body_check(const struct frame *frame, const uint8_t *body);
 
-/* Ranges of SYNC_DATA (units: bytes) and SYNC_ZERO (units: sectors of 512 B). */
+/* Ranges of SYNC_DATA (units: bytes), SYNC_ZERO and SYNC_HASH (units: sectors of 512 B). */
 static inline uint64_t frame_range_arg(uint16_t volume, uint32_t units)
 {
 	return (uint64_t)volume << 32 | units;
@@ -101,7 +127,7 @@ static inline uint16_t frame_range_volume(const struct frame *frame)
 }
 static inline uint64_t frame_range_bytes(const struct frame *frame)
 {
-	return (uint64_t)(uint32_t)frame->arg2 * (frame->type == FRAME_SYNC_ZERO ? 512 : 1);
+	return (uint64_t)(uint32_t)frame->arg2 * (frame->type == FRAME_SYNC_DATA ? 1 : 512);
 }
 
 #endif

@@ -47,10 +47,19 @@ struct link_hello {
 	uint64_t oldest_seq;	   /* first seq that the primary's journal still holds */
 	uint64_t wall_time_ns;
 	uint64_t session;
+	uint32_t mode; /* enum link_mode: what an acknowledgement of the primary promises */
 	uint32_t history_count, volume_count;
 	struct history_entry history[HISTORY_MAX];	     /* epochs and first seqs grow */
 	struct superblock_volume volumes[GROUP_VOLUMES_MAX]; /* ids and names differ */
 };
+
+enum link_mode { /* HELLO: configured; HEARTBEAT: in force now */
+	LINK_ASYNC = 0,
+	LINK_SYNC_ONE = 1,  /* acknowledged as durable: durable on a standby, too */
+	LINK_SYNC_ALL = 2,  /* on all of them */
+	LINK_SYNC_LOST = 3, /* HEARTBEAT: should be, and is not */
+};
+#define LINK_MODE_MAX 3u
 
 struct link_welcome {
 	uint32_t protocol; /* the one chosen, >= 1 */
@@ -63,6 +72,12 @@ struct link_welcome {
 	bool empty;
 	uint64_t window_bytes; /* >= 1 */
 	uint64_t wall_time_ns;
+	bool seeded;   /* its volumes hold content that may be equal: comparing may pay */
+	bool diverged; /* what it holds behind common_seq is of another history, given up there */
+	uint64_t common_seq; /* diverged: the last seq that both histories share */
+	uint64_t ranges;     /* RANGES frames that follow */
+	bool kept;	     /* syncing: it holds a consistent position */
+	uint64_t kept_seq;
 	uint32_t history_count;
 	struct history_entry history[HISTORY_MAX];
 };
@@ -96,6 +111,7 @@ struct link_start {
 	bool reset;
 	struct link_position base; /* with reset: seq == from_seq - 1 */
 	uint64_t sync_bytes;
+	bool compare; /* ranges are compared before they are copied */
 };
 
 struct link_heartbeat {
@@ -104,6 +120,7 @@ struct link_heartbeat {
 	uint64_t wall_time_ns;
 	uint64_t behind_ns;
 	uint64_t sync_left_bytes;
+	uint32_t mode; /* enum link_mode */
 };
 
 struct link_bye {

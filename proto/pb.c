@@ -284,6 +284,9 @@ int link_hello_pack(const struct link_hello *hello, uint8_t *out, size_t max)
 	message.oldest_seq = hello->oldest_seq;
 	message.wall_time_ns = hello->wall_time_ns;
 	message.session = hello->session;
+	must(hello->mode <= LINK_MODE_MAX);
+	message.has_mode = hello->mode != 0;
+	message.mode = hello->mode;
 	return message_pack(&message.base, out, max);
 }
 
@@ -304,6 +307,9 @@ static int hello_convert(const Holdfast__Link__V1__Hello *message, struct link_h
 	ret->oldest_seq = message->oldest_seq;
 	ret->wall_time_ns = message->wall_time_ns;
 	ret->session = message->session;
+	if (message->mode > LINK_MODE_MAX)
+		return LINK_E_VALUE;
+	ret->mode = message->mode;
 	text_copy(ret->software, sizeof(ret->software), message->software);
 	position_unpack(message->head, &ret->head);
 	r = name_copy(ret->node, sizeof(ret->node), message->node, node_name_valid);
@@ -354,6 +360,16 @@ int link_welcome_pack(const struct link_welcome *welcome, uint8_t *out, size_t m
 	message.history = history_pack(welcome->history, welcome->history_count);
 	message.has_wall_time_ns = true;
 	message.wall_time_ns = welcome->wall_time_ns;
+	message.has_seeded = welcome->seeded;
+	message.has_diverged = message.has_common_seq = welcome->diverged;
+	message.has_ranges = welcome->ranges != 0;
+	message.has_kept = message.has_kept_seq = welcome->kept;
+	message.seeded = welcome->seeded;
+	message.diverged = welcome->diverged;
+	message.common_seq = welcome->common_seq;
+	message.ranges = welcome->ranges;
+	message.kept = welcome->kept;
+	message.kept_seq = welcome->kept_seq;
 	return message_pack(&message.base, out, max);
 }
 
@@ -377,7 +393,14 @@ int link_welcome_unpack(const uint8_t *bytes, size_t len, struct link_welcome *r
 	ret->window_bytes = message->window_bytes;
 	ret->wall_time_ns = message->wall_time_ns;
 	text_copy(ret->software, sizeof(ret->software), message->software);
-	if (ret->protocol < 1 || ret->window_bytes < 1 || ret->applied_seq > ret->durable.seq)
+	ret->seeded = message->seeded;
+	ret->diverged = message->diverged;
+	ret->common_seq = message->common_seq;
+	ret->ranges = message->ranges;
+	ret->kept = message->kept;
+	ret->kept_seq = message->kept_seq;
+	if (ret->protocol < 1 || ret->window_bytes < 1 || ret->applied_seq > ret->durable.seq ||
+	    (ret->diverged && ret->common_seq > ret->durable.seq))
 		return LINK_E_VALUE;
 	r = name_copy(ret->node, sizeof(ret->node), message->node, node_name_valid);
 	if (r != 0)
@@ -425,6 +448,8 @@ int link_start_pack(const struct link_start *start, uint8_t *out, size_t max)
 
 	holdfast__link__v1__start__init(&message);
 	message.has_from_seq = message.has_sync = message.has_reset = message.has_sync_bytes = true;
+	message.has_compare = start->compare;
+	message.compare = start->compare;
 	message.from_seq = start->from_seq;
 	message.sync = start->sync;
 	message.reset = start->reset;
@@ -451,6 +476,7 @@ int link_start_unpack(const uint8_t *bytes, size_t len, struct link_start *ret)
 	ret->sync = message->sync;
 	ret->reset = message->reset;
 	ret->sync_bytes = message->sync_bytes;
+	ret->compare = message->compare;
 	if (ret->from_seq < 1)
 		return LINK_E_VALUE;
 	if (!ret->reset)
@@ -475,6 +501,9 @@ int link_heartbeat_pack(const struct link_heartbeat *heartbeat, uint8_t *out, si
 	message.wall_time_ns = heartbeat->wall_time_ns;
 	message.behind_ns = heartbeat->behind_ns;
 	message.sync_left_bytes = heartbeat->sync_left_bytes;
+	must(heartbeat->mode <= LINK_MODE_MAX);
+	message.has_mode = heartbeat->mode != 0;
+	message.mode = heartbeat->mode;
 	return message_pack(&message.base, out, max);
 }
 
@@ -494,6 +523,9 @@ int link_heartbeat_unpack(const uint8_t *bytes, size_t len, struct link_heartbea
 	ret->wall_time_ns = message->wall_time_ns;
 	ret->behind_ns = message->behind_ns;
 	ret->sync_left_bytes = message->sync_left_bytes;
+	if (message->mode > LINK_MODE_MAX)
+		return LINK_E_VALUE;
+	ret->mode = message->mode;
 	return 0;
 }
 

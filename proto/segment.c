@@ -179,6 +179,11 @@ static bool record_valid(const struct record *record, const struct segment_heade
 		    record->length_bytes > MARK_NAME_MAX)
 			return false;
 		break;
+	case RECORD_VOLUME:
+		flags_allowed = RECORD_GONE;
+		if (record->offset_bytes != 0 || record->length_bytes != RECORD_VOLUME_BYTES)
+			return false;
+		break;
 	default:
 		return false;
 	}

@@ -54,11 +54,19 @@ enum record_type {
 	RECORD_DISCARD = 2,	 /* range reads as zeroes afterwards, space may be freed */
 	RECORD_WRITE_ZEROES = 3, /* range reads as zeroes afterwards */
 	RECORD_MARK = 4, /* data = the mark's name, UTF-8, 1..255 bytes; no volume, no range */
+	/*
+	 * From here on the group has this volume, with this size (or, RECORD_GONE, has it no more).
+	 * data = its entry as the superblock has it, RECORD_VOLUME_BYTES; `volume` is its id; no
+	 * range. In a segment of its own.
+	 */
+	RECORD_VOLUME = 5,
 };
+#define RECORD_VOLUME_BYTES 96u
 
 enum record_flags {
 	RECORD_NO_HOLE = 1u << 0, /* write-zeroes: keep the range allocated */
 	RECORD_FUA = 1u << 1,	  /* informative */
+	RECORD_GONE = 1u << 2,	  /* VOLUME: removed */
 };
 
 struct record {
@@ -129,8 +137,20 @@ int record_decode(const uint8_t bytes[RECORD_BYTES], const struct segment_header
 		  struct record *ret_record);
 static inline bool record_has_data(const struct record *record)
 {
-	return record->type == RECORD_WRITE || record->type == RECORD_MARK;
+	return record->type == RECORD_WRITE || record->type == RECORD_MARK ||
+	       record->type == RECORD_VOLUME;
 }
+/* It changes a range of a volume's content. */
+static inline bool record_has_range(const struct record *record)
+{
+	return record->type != RECORD_MARK && record->type != RECORD_VOLUME;
+}
+struct superblock_volume;
+/* The data of a VOLUME record. Decoding: 0, or SEGMENT_E_RECORD when it is no volume that can be.
+ */
+void record_volume_encode(const struct superblock_volume *volume, uint8_t out[RECORD_VOLUME_BYTES]);
+int record_volume_decode(const uint8_t bytes[RECORD_VOLUME_BYTES],
+			 struct superblock_volume *ret_volume);
 
 /*
  * Builds the stored form in place. `stored` has room for SEGMENT_TOTAL_MAX_BYTES, 4096-aligned.

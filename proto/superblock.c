@@ -8,7 +8,9 @@
 #include "proto/format.h"
 
 #define SUPERBLOCK_FLAGS                                                                           \
-	(SUPERBLOCK_CLEAN | SUPERBLOCK_EVER_CONSISTENT | SUPERBLOCK_SYNCING | SUPERBLOCK_PROMOTING)
+	(SUPERBLOCK_CLEAN | SUPERBLOCK_EVER_CONSISTENT | SUPERBLOCK_SYNCING |                      \
+	 SUPERBLOCK_PROMOTING | SUPERBLOCK_REJOIN | SUPERBLOCK_HANDOVER | SUPERBLOCK_HELD |        \
+	 SUPERBLOCK_SELF_DIRTY | SUPERBLOCK_ROLLBACK)
 
 /* ---- rules ------------------------------------------------------------------------------------
  */
@@ -93,16 +95,18 @@ static bool text_padded(const char *text, size_t size)
 	return len < size;
 }
 
+static bool volume_valid(const struct superblock_volume *volume)
+{
+	return text_padded(volume->name, sizeof(volume->name)) && volume_name_valid(volume->name) &&
+	       !uuid_is_zero(&volume->uuid) && volume->size_bytes <= VOLUME_BYTES_MAX;
+}
+
 static bool volumes_valid(const struct superblock *sb)
 {
 	uint32_t i;
 
 	for (i = 0; i < sb->volume_count; i++) {
-		const struct superblock_volume *volume = &sb->volumes[i];
-
-		if (!text_padded(volume->name, sizeof(volume->name)) ||
-		    !volume_name_valid(volume->name) || uuid_is_zero(&volume->uuid) ||
-		    volume->size_bytes > VOLUME_BYTES_MAX)
+		if (!volume_valid(&sb->volumes[i]))
 			return false;
 	}
 	return volumes_distinct(sb->volumes, sb->volume_count);
@@ -134,6 +138,28 @@ static bool journal_valid(const struct superblock *sb)
 	       is_aligned(sb->applied_off, SEGMENT_ALIGN_BYTES);
 }
 
+static bool kept_valid(const struct superblock *sb)
+{
+	const struct superblock_kept *kept = &sb->kept;
+
+	if (!history_valid(kept->history, kept->history_count))
+		return false;
+	if (kept->undo_id == 0)
+		return kept->undo_bytes == 0 && kept->seq == 0 && kept->history_count == 0 &&
+		       (sb->flags & SUPERBLOCK_ROLLBACK) == 0;
+	return kept->history_count == 0 ||
+	       kept->history[kept->history_count - 1].epoch <= kept->epoch;
+}
+
+static bool handover_valid(const struct superblock *sb)
+{
+	if (!text_padded(sb->handover_node, sizeof(sb->handover_node)))
+		return false;
+	if (sb->flags & SUPERBLOCK_HANDOVER)
+		return node_name_valid(sb->handover_node);
+	return sb->handover_node[0] == '\0' || node_name_valid(sb->handover_node);
+}
+
 bool superblock_valid(const struct superblock *sb)
 {
 	if (sb->role < GROUP_PRIMARY || sb->role > GROUP_FENCED)
@@ -152,7 +178,53 @@ bool superblock_valid(const struct superblock *sb)
 		return false;
 	if (sb->history_count > 0 && sb->history[sb->history_count - 1].epoch > sb->epoch)
 		return false;
-	return journal_valid(sb) && volumes_valid(sb) && peers_valid(sb);
+	return journal_valid(sb) && volumes_valid(sb) && peers_valid(sb) && kept_valid(sb) &&
+	       handover_valid(sb);
+}
+
+/* ---- one volume: in the superblock, and in a VOLUME record -------------------------------------
+ */
+
+_Static_assert(sizeof(struct superblock_volume_le) == RECORD_VOLUME_BYTES, "one form for both");
+
+static void volume_encode(const struct superblock_volume *volume, struct superblock_volume_le *le)
+{
+	memset(le, 0, sizeof(*le));
+	le->id = le16_of(volume->id);
+	le->size_bytes = le64_of(volume->size_bytes);
+	le->uuid = volume->uuid;
+	memcpy(le->name, volume->name, sizeof(le->name));
+}
+
+static void volume_decode(const struct superblock_volume_le *le, struct superblock_volume *volume)
+{
+	memset(volume, 0, sizeof(*volume));
+	volume->id = le16_get(le->id);
+	volume->size_bytes = le64_get(le->size_bytes);
+	volume->uuid = le->uuid;
+	memcpy(volume->name, le->name, sizeof(volume->name));
+}
+
+void record_volume_encode(const struct superblock_volume *volume, uint8_t out[RECORD_VOLUME_BYTES])
+{
+	struct superblock_volume_le le;
+
+	must(volume_valid(volume));
+	volume_encode(volume, &le);
+	memcpy(out, &le, sizeof(le));
+}
+
+int record_volume_decode(const uint8_t bytes[RECORD_VOLUME_BYTES],
+			 struct superblock_volume *ret_volume)
+{
+	static const uint8_t zeroes[sizeof((struct superblock_volume_le){ 0 }.reserved)];
+	struct superblock_volume_le le;
+
+	memcpy(&le, bytes, sizeof(le));
+	volume_decode(&le, ret_volume);
+	if (memcmp(le.reserved, zeroes, sizeof(zeroes)) != 0 || !volume_valid(ret_volume))
+		return SEGMENT_E_RECORD;
+	return 0;
 }
 
 /* ---- encoding ---------------------------------------------------------------------------------
@@ -171,13 +243,35 @@ static void encode_lists(const struct superblock *sb, struct superblock_le *le)
 		le->peers[i].durable_seq = le64_of(sb->peers[i].durable_seq);
 		le->peers[i].released_seq = le64_of(sb->peers[i].released_seq);
 		le->peers[i].flags =
-			le32_of(sb->peers[i].needs_sync ? SUPERBLOCK_PEER_NEEDS_SYNC : 0);
+			le32_of((sb->peers[i].needs_sync ? SUPERBLOCK_PEER_NEEDS_SYNC : 0) |
+				(sb->peers[i].needs_compare ? SUPERBLOCK_PEER_NEEDS_COMPARE : 0));
+		le->peers[i].verified_seq = le64_of(sb->peers[i].verified_seq);
+		le->peers[i].verified_time_ns = le64_of(sb->peers[i].verified_time_ns);
+		le->peers[i].copy_seq = le64_of(sb->peers[i].copy_seq);
+		le->peers[i].copy_time_ns = le64_of(sb->peers[i].copy_time_ns);
 	}
 	for (i = 0; i < sb->volume_count; i++) {
-		le->volumes[i].id = le16_of(sb->volumes[i].id);
-		le->volumes[i].size_bytes = le64_of(sb->volumes[i].size_bytes);
-		le->volumes[i].uuid = sb->volumes[i].uuid;
-		memcpy(le->volumes[i].name, sb->volumes[i].name, sizeof(le->volumes[i].name));
+		volume_encode(&sb->volumes[i], &le->volumes[i]);
+		le->stamps[i].mtime_ns = le64_of(sb->stamps[i].mtime_ns);
+		le->stamps[i].sample = le64_of(sb->stamps[i].sample);
+	}
+}
+
+static void encode_kept(const struct superblock_kept *kept, struct superblock_le *le)
+{
+	uint32_t i;
+
+	le->undo_id = le64_of(kept->undo_id);
+	le->undo_bytes = le64_of(kept->undo_bytes);
+	le->kept_seq = le64_of(kept->seq);
+	le->kept_chain = le64_of(kept->chain);
+	le->kept_bytes = le64_of(kept->bytes);
+	le->kept_epoch = le64_of(kept->epoch);
+	le->kept_time_ns = le64_of(kept->time_ns);
+	le->kept_history_count = le32_of(kept->history_count);
+	for (i = 0; i < kept->history_count; i++) {
+		le->kept_history[i].epoch = le64_of(kept->history[i].epoch);
+		le->kept_history[i].first_seq = le64_of(kept->history[i].first_seq);
 	}
 }
 
@@ -211,6 +305,14 @@ void superblock_encode(const struct superblock *sb, uint8_t *out)
 	le->heard_head_bytes = le64_of(sb->heard_head_bytes);
 	le->heard_time_ns = le64_of(sb->heard_time_ns);
 	le->promoted_time_ns = le64_of(sb->promoted_time_ns);
+	le->lost_writes = le64_of(sb->lost_writes);
+	le->lost_bytes = le64_of(sb->lost_bytes);
+	le->lost_ns = le64_of(sb->lost_ns);
+	le->verified_seq = le64_of(sb->verified_seq);
+	le->verified_time_ns = le64_of(sb->verified_time_ns);
+	le->handover_seq = le64_of(sb->handover_seq);
+	memcpy(le->handover_node, sb->handover_node, sizeof(le->handover_node));
+	encode_kept(&sb->kept, le);
 	le->volume_count = le32_of(sb->volume_count);
 	le->history_count = le32_of(sb->history_count);
 	le->peer_count = le32_of(sb->peer_count);
@@ -238,19 +340,24 @@ static bool reserved_valid(const struct superblock_le *le, const struct superblo
 			return false;
 	}
 	for (i = 0; i < sb->peer_count; i++) {
-		if (!bytes_zero(le->peers[i].reserved, sizeof(le->peers[i].reserved)) ||
-		    (le32_get(le->peers[i].flags) & ~SUPERBLOCK_PEER_NEEDS_SYNC) != 0)
+		if (!bytes_zero(le->peers[i].reserved0, sizeof(le->peers[i].reserved0)) ||
+		    !bytes_zero(le->peers[i].reserved, sizeof(le->peers[i].reserved)) ||
+		    (le32_get(le->peers[i].flags) &
+		     ~(SUPERBLOCK_PEER_NEEDS_SYNC | SUPERBLOCK_PEER_NEEDS_COMPARE)) != 0)
 			return false;
 	}
 	return bytes_zero(le->reserved0, sizeof(le->reserved0)) &&
 	       bytes_zero(le->reserved1, sizeof(le->reserved1)) &&
 	       bytes_zero(le->reserved2, sizeof(le->reserved2)) &&
-	       bytes_zero(le->reserved3, sizeof(le->reserved3)) &&
 	       bytes_zero(le->reserved4, sizeof(le->reserved4)) &&
 	       bytes_zero(le->history + sb->history_count,
 			  sizeof(le->history[0]) * (HISTORY_MAX - sb->history_count)) &&
 	       bytes_zero(le->peers + sb->peer_count,
 			  sizeof(le->peers[0]) * (GROUP_PEERS_MAX - sb->peer_count)) &&
+	       bytes_zero(le->kept_history + sb->kept.history_count,
+			  sizeof(le->kept_history[0]) * (HISTORY_MAX - sb->kept.history_count)) &&
+	       bytes_zero(le->stamps + sb->volume_count,
+			  sizeof(le->stamps[0]) * (GROUP_VOLUMES_MAX - sb->volume_count)) &&
 	       bytes_zero(le->volumes + sb->volume_count,
 			  sizeof(le->volumes[0]) * (GROUP_VOLUMES_MAX - sb->volume_count));
 }
@@ -269,13 +376,34 @@ static void decode_lists(const struct superblock_le *le, struct superblock *sb)
 		sb->peers[i].released_seq = le64_get(le->peers[i].released_seq);
 		sb->peers[i].needs_sync =
 			(le32_get(le->peers[i].flags) & SUPERBLOCK_PEER_NEEDS_SYNC) != 0;
+		sb->peers[i].needs_compare =
+			(le32_get(le->peers[i].flags) & SUPERBLOCK_PEER_NEEDS_COMPARE) != 0;
+		sb->peers[i].verified_seq = le64_get(le->peers[i].verified_seq);
+		sb->peers[i].verified_time_ns = le64_get(le->peers[i].verified_time_ns);
+		sb->peers[i].copy_seq = le64_get(le->peers[i].copy_seq);
+		sb->peers[i].copy_time_ns = le64_get(le->peers[i].copy_time_ns);
 	}
 	for (i = 0; i < sb->volume_count; i++) {
-		sb->volumes[i].id = le16_get(le->volumes[i].id);
-		sb->volumes[i].size_bytes = le64_get(le->volumes[i].size_bytes);
-		sb->volumes[i].uuid = le->volumes[i].uuid;
-		memcpy(sb->volumes[i].name, le->volumes[i].name, sizeof(sb->volumes[i].name));
+		volume_decode(&le->volumes[i], &sb->volumes[i]);
+		sb->stamps[i].mtime_ns = le64_get(le->stamps[i].mtime_ns);
+		sb->stamps[i].sample = le64_get(le->stamps[i].sample);
 	}
+	for (i = 0; i < sb->kept.history_count; i++) {
+		sb->kept.history[i].epoch = le64_get(le->kept_history[i].epoch);
+		sb->kept.history[i].first_seq = le64_get(le->kept_history[i].first_seq);
+	}
+}
+
+static void decode_kept(const struct superblock_le *le, struct superblock_kept *kept)
+{
+	kept->undo_id = le64_get(le->undo_id);
+	kept->undo_bytes = le64_get(le->undo_bytes);
+	kept->seq = le64_get(le->kept_seq);
+	kept->chain = le64_get(le->kept_chain);
+	kept->bytes = le64_get(le->kept_bytes);
+	kept->epoch = le64_get(le->kept_epoch);
+	kept->time_ns = le64_get(le->kept_time_ns);
+	kept->history_count = le32_get(le->kept_history_count);
 }
 
 static void decode_fields(const struct superblock_le *le, struct superblock *sb)
@@ -303,6 +431,14 @@ static void decode_fields(const struct superblock_le *le, struct superblock *sb)
 	sb->heard_head_bytes = le64_get(le->heard_head_bytes);
 	sb->heard_time_ns = le64_get(le->heard_time_ns);
 	sb->promoted_time_ns = le64_get(le->promoted_time_ns);
+	sb->lost_writes = le64_get(le->lost_writes);
+	sb->lost_bytes = le64_get(le->lost_bytes);
+	sb->lost_ns = le64_get(le->lost_ns);
+	sb->verified_seq = le64_get(le->verified_seq);
+	sb->verified_time_ns = le64_get(le->verified_time_ns);
+	sb->handover_seq = le64_get(le->handover_seq);
+	memcpy(sb->handover_node, le->handover_node, sizeof(sb->handover_node));
+	decode_kept(le, &sb->kept);
 	sb->volume_count = le32_get(le->volume_count);
 	sb->history_count = le32_get(le->history_count);
 	sb->peer_count = le32_get(le->peer_count);
@@ -322,7 +458,7 @@ int superblock_decode(const uint8_t *slot, struct superblock *ret_sb)
 		return SUPERBLOCK_E_VERSION;
 	decode_fields(le, ret_sb);
 	if (ret_sb->volume_count > GROUP_VOLUMES_MAX || ret_sb->history_count > HISTORY_MAX ||
-	    ret_sb->peer_count > GROUP_PEERS_MAX)
+	    ret_sb->peer_count > GROUP_PEERS_MAX || ret_sb->kept.history_count > HISTORY_MAX)
 		return SUPERBLOCK_E_FIELD;
 	decode_lists(le, ret_sb);
 	return reserved_valid(le, ret_sb) && superblock_valid(ret_sb) ? 0 : SUPERBLOCK_E_FIELD;

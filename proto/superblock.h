@@ -43,6 +43,16 @@ enum superblock_flags {
 		1u << 2, /* standby: volumes are being copied, consistent past sync_end_seq */
 	SUPERBLOCK_PROMOTING =
 		1u << 3, /* promote began: a position is chosen, the epoch not yet raised */
+	SUPERBLOCK_REJOIN = 1u << 4,   /* fenced or diverged: the operator has agreed that what the
+					  ruling history does not have becomes salvage here */
+	SUPERBLOCK_HANDOVER = 1u << 5, /* primary: not served before handover_node has said whether
+					  it took over */
+	SUPERBLOCK_HELD = 1u << 6,     /* primary: not served before the operator accepts what was
+					  found */
+	SUPERBLOCK_SELF_DIRTY = 1u << 7, /* standby: dirty.self names ranges that are not of the
+					    history it is about to follow */
+	SUPERBLOCK_ROLLBACK = 1u << 8, /* standby: its volumes go back to the kept position; nothing
+					  else happens before that is done */
 };
 
 struct history_entry {
@@ -64,6 +74,32 @@ struct superblock_peer {
 	uint64_t released_seq; /* segments up to here went into its dirty map; 0 = none: journal
 				  serves it */
 	bool needs_sync;       /* its dirty map (file dirty.NODE) is in force */
+	bool needs_compare; /* and most of what is set there may be equal: compared by hash first */
+	/* the last verification that found it equal: position and wall clock; 0 = none */
+	uint64_t verified_seq, verified_time_ns;
+	/* needs_sync: the last seq up to which it held a position, and the time of the next record;
+	 * 0 = not known */
+	uint64_t copy_seq, copy_time_ns;
+};
+
+/*
+ * Standby: the last consistent position, kept whole by an undo log while the volumes are being
+ * copied to (core/group/undo.h).
+ */
+struct superblock_kept {
+	uint64_t undo_id;    /* names and salts the log; 0 = there is none, nothing is kept */
+	uint64_t undo_bytes; /* of the log, known to be durable */
+	uint64_t seq, chain, bytes; /* like applied_*: last seq, chain value and bytes_end there */
+	uint64_t epoch;		    /* that ruled here when it was kept */
+	uint64_t time_ns;	    /* wall clock of its last record; 0 = not known */
+	uint32_t history_count;
+	struct history_entry history[HISTORY_MAX]; /* up to that position */
+};
+
+/* What a volume's file looked like at a clean stop; all zero = not known. */
+struct superblock_stamp {
+	uint64_t mtime_ns; /* 0: a device, which has none */
+	uint64_t sample;   /* XXH3-64 of blocks at fixed places */
 };
 
 struct superblock {
@@ -94,9 +130,18 @@ struct superblock {
 	uint64_t heard_head_bytes;
 	uint64_t heard_time_ns;
 	uint64_t promoted_time_ns; /* when this node last became primary */
+	/* what that promote knew to be lost; ns UINT64_MAX = not known */
+	uint64_t lost_writes, lost_bytes, lost_ns;
+	/* standby: the last verification that found it equal; 0 = none */
+	uint64_t verified_seq, verified_time_ns;
+	struct superblock_kept kept;
+	/* HANDOVER */
+	char handover_node[NODE_NAME_MAX + 1];
+	uint64_t handover_seq; /* the last seq of the epoch that is handed over */
 	uint32_t volume_count, history_count, peer_count;
 	struct superblock_volume volumes[GROUP_VOLUMES_MAX];
-	struct history_entry history[HISTORY_MAX]; /* oldest first */
+	struct superblock_stamp stamps[GROUP_VOLUMES_MAX]; /* CLEAN: of volumes[i] */
+	struct history_entry history[HISTORY_MAX];	   /* oldest first */
 	struct superblock_peer peers[GROUP_PEERS_MAX];
 };
 

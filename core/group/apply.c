@@ -99,7 +99,7 @@ int apply_add(struct apply *apply, const struct segment_header *header, const ui
 
 		if (r)
 			return APPLY_E_RECORD;
-		if (record.type == RECORD_MARK)
+		if (!record_has_range(&record))
 			continue;
 		r = add_extent(apply, record.volume, record.offset_bytes, record.length_bytes,
 			       record_owner(&record, data), record.data_off);

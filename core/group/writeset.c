@@ -47,7 +47,7 @@ void writeset_insert(struct writeset *ws, struct segment *segment, const struct 
 	};
 	int r;
 
-	if (record->type == RECORD_MARK)
+	if (!record_has_range(record))
 		return;
 	r = extmap_insert(&ws->map, key(record->volume, record->offset_bytes), record->length_bytes,
 			  &value);
@@ -62,7 +62,7 @@ void writeset_remove(struct writeset *ws, struct segment *segment)
 				      &record);
 
 		must(r == 0);
-		if (record.type == RECORD_MARK)
+		if (!record_has_range(&record))
 			continue;
 		r = extmap_remove(&ws->map, key(record.volume, record.offset_bytes),
 				  record.length_bytes, segment, UINT64_MAX);

@@ -29,6 +29,16 @@ static const struct frame good[] = {
 	{ .type = FRAME_SYNC_END, .seq = UINT64_MAX },
 	{ .type = FRAME_SYNC_ACK, .seq = 5 },
 	{ .type = FRAME_BYE, .body_bytes = 0 },
+	{ .type = FRAME_SYNC_HASH,
+	  .body_bytes = FRAME_HASH_BYTES,
+	  .seq = 3,
+	  .arg1 = 512,
+	  .arg2 = 7ull << 32 | FRAME_SYNC_MAX_BYTES / 512 },
+	{ .type = FRAME_HASH_RESULT, .seq = 1, .arg1 = 1 },
+	{ .type = FRAME_RANGES, .body_bytes = 3 * FRAME_RANGE_BYTES, .seq = 1, .body_crc = 5 },
+	{ .type = FRAME_HANDOVER, .seq = 9, .arg1 = UINT64_MAX },
+	{ .type = FRAME_HANDED, .body_bytes = 10, .seq = 9, .body_crc = 5 },
+	{ .type = FRAME_VERIFIED, .seq = 9, .arg1 = 1, .arg2 = 2 },
 };
 _Static_assert(sizeof(good) / sizeof(good[0]) == FRAME_TYPE_MAX, "one of each");
 

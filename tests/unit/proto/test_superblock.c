@@ -152,7 +152,7 @@ static const struct field_case field_cases[] = {
 	{ "role", AT(role), 1, 3, 0 },
 	{ "role", AT(role), 1, 4, field },
 	{ "flags", AT(flags), 4, 15, 0 },
-	{ "flags", AT(flags), 4, 16, field },
+	{ "flags", AT(flags), 4, 512, field },
 	{ "name empty", AT(name), 1, 0, field },
 	{ "name first", AT(name), 1, '.', field },
 	{ "name first", AT(name), 1, '-', field },
