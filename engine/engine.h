@@ -67,4 +67,27 @@ struct engine_promote {
 void engine_group_promote(struct engine_group *group, struct engine_promote *promote);
 void engine_group_status(struct engine_group *group, struct status_group *ret_status);
 
+enum engine_task_kind {
+	/* The operator's word: what this copy holds and the ruling history does not becomes
+	 * salvage, and the copy follows. For a fenced or diverged copy; a primary is demoted first
+	 * (it must not be served). */
+	ENGINE_REJOIN,
+	/* Gives up the kept position of a resync that has no room to go on. */
+	ENGINE_DROP_KEPT,
+	ENGINE_VOLUME_PATH, /* volume, path: of a volume that the primary has added or will add */
+};
+struct engine_task {
+	/* in */
+	enum engine_task_kind kind;
+	const char *volume, *path;
+	bool has_expect_epoch;
+	uint64_t expect_epoch;
+	/* out */
+	int res; /* 0; -EALREADY nothing to do; -EPERM; -ESTALE epoch; -EAGAIN; other errno */
+	char text[512];
+	uint64_t epoch, seq; /* of the copy */
+	void (*done)(struct engine_task *task);
+};
+void engine_group_task(struct engine_group *group, struct engine_task *task);
+
 #endif

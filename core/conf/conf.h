@@ -20,6 +20,29 @@ enum conf_cache {
 	CONF_WRITETHROUGH,  /* acknowledged when durable in the journal */
 };
 
+enum conf_mode {
+	CONF_ASYNC = 0,
+	CONF_SYNC_ONE = 1, /* what is acknowledged as durable is durable on one standby, too */
+	CONF_SYNC_ALL = 2, /* on all of them */
+};
+
+enum conf_sync_loss {
+	CONF_LOSS_ASYNC = 0,  /* after sync_timeout it goes on alone, alerted, and back by itself */
+	CONF_LOSS_FREEZE = 1, /* acknowledgements wait for as long as it takes */
+};
+
+enum conf_compare {
+	CONF_COMPARE_AUTO = 0, /* where the standby holds content that may be equal */
+	CONF_COMPARE_ALWAYS,
+	CONF_COMPARE_NEVER,
+};
+
+struct conf_window { /* of a day, UTC, in minutes; from > to: across midnight */
+	unsigned from_min, to_min;
+	uint64_t rate_bytes; /* per second; 0 = no limit */
+};
+#define CONF_WINDOWS_MAX 8u
+
 enum conf_peer_role {
 	CONF_PEER_BOTH = 0,    /* may be primary or standby of the group, as roles change */
 	CONF_PEER_STANDBY = 1, /* may only receive from us */
@@ -37,6 +60,14 @@ struct conf_peer {
 	enum conf_peer_role role;
 	uint64_t window_bytes;	  /* segment bytes sent and not yet acknowledged durable */
 	uint64_t sync_rate_bytes; /* per second of initial copy and resync; 0 = no limit */
+	unsigned sync_share;	  /* percent of the link that a copy may take while records wait;
+				     1..100, 0 = 50 */
+	uint64_t bandwidth_bytes; /* per second, of all that is sent to it; 0 = no limit */
+	struct conf_window windows[CONF_WINDOWS_MAX]; /* in which another limit holds */
+	unsigned window_count;
+	uint64_t coalesce_bytes; /* that far behind, what was overwritten is not sent: a resync
+				    takes the place of the backlog where that is less; 0 = never */
+	enum conf_compare compare;
 };
 
 struct conf_group {
@@ -52,6 +83,13 @@ struct conf_group {
 	uint64_t settle_timeout_ns; /* at start: how long peers are asked for a higher epoch before
 				       serving */
 	uint64_t heartbeat_interval_ns, peer_timeout_ns;
+	enum conf_mode mode;
+	enum conf_sync_loss on_sync_loss;
+	uint64_t sync_timeout_ns;
+	uint64_t undo_limit_bytes; /* of a resync's undo log; 0 = as far as the file system goes */
+	bool rejoin_auto; /* a fenced or diverged copy follows without the operator's word */
+	uint64_t verify_interval_ns; /* background verification of each standby; 0 = none */
+	uint64_t verify_rate_bytes;  /* per second; 0 = 32 MiB */
 	uint64_t rpo_objective_ns, rto_objective_ns; /* 0 = none; shown and exported */
 	struct conf_volume *volumes;
 	unsigned volume_count;

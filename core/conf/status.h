@@ -27,6 +27,23 @@ struct status_sync { /* initial copy or resync */
 	uint64_t left_ns; /* 0 = unknown */
 };
 
+struct status_verify { /* a comparison with a standby */
+	bool active;
+	uint64_t total_bytes, done_bytes;
+	uint64_t rate_bytes_per_s;
+	uint64_t left_ns; /* 0 = unknown */
+	/* of the present or last one since the start */
+	uint64_t differing_ranges, differing_bytes, repaired_bytes;
+	struct status_range {
+		char volume[64];
+		uint64_t off, len;
+	} ranges[16]; /* the first of them */
+	unsigned range_count;
+	bool failed; /* the last one did not come to its end */
+	/* the last one that found no difference; also from before a restart; 0 = never */
+	uint64_t verified_seq, verified_time_ns;
+};
+
 struct status_peer { /* a standby as its primary sees it */
 	char node[128];
 	char address[128];
@@ -36,8 +53,13 @@ struct status_peer { /* a standby as its primary sees it */
 	struct status_lag lag;
 	struct status_sync sync;
 	uint64_t sent_bytes, sent_segments, reconnects;
-	uint64_t heard_ns_ago;	     /* UINT64_MAX = never */
-	bool needs_sync;	     /* the journal no longer serves it */
+	uint64_t heard_ns_ago;				   /* UINT64_MAX = never */
+	bool needs_sync;				   /* the journal no longer serves it */
+	uint64_t dirty_bytes;				   /* in its dirty map */
+	uint64_t resync_sent_bytes, resync_compared_bytes; /* of the present or last copy */
+	bool in_sync; /* mode sync: its acknowledgements are waited for */
+	uint64_t sent_rate_bytes_per_s, bandwidth_bytes; /* limit in force now; 0 = none */
+	struct status_verify verify;
 	char error[STATUS_TEXT_MAX]; /* last failure, "" when none */
 };
 
@@ -65,6 +87,26 @@ struct status_group {
 	uint64_t applied_bytes, checkpoints, stalls, stall_ns, errors;
 	/* journal */
 	uint64_t journal_size_bytes, journal_used_bytes, journal_oldest_seq, journal_oldest_time_ns;
+	uint64_t journal_full_ns; /* primary: until records must be released into dirty maps, as
+				     things go; UINT64_MAX = not in sight */
+	uint64_t released_seq;	  /* primary: the highest seq that was */
+	/* mode */
+	char mode[16];		/* async, sync, sync-all */
+	char mode_state[16];	/* async; in-sync, lost (goes on alone), frozen (waits) */
+	uint64_t lost_since_ns; /* wall clock; 0 = it is not lost */
+	uint64_t sync_losses;
+	char held[STATUS_TEXT_MAX]; /* primary: why it is not served before the operator accepts */
+	/* standby: the position that a resync keeps */
+	bool kept;
+	uint64_t kept_seq, kept_time_ns;
+	uint64_t undo_bytes, undo_saved_bytes, undo_limit_bytes;
+	bool undo_full;
+	uint64_t rollback_done_bytes, rollback_total_bytes; /* while it goes back there */
+	bool diverged; /* it holds what the ruling history does not, and waits for the operator's
+			  word */
+	uint64_t common_seq;
+	uint64_t salvages; /* kept in the group directory */
+	uint64_t verified_seq, verified_time_ns;
 	/* memory */
 	uint64_t write_set_bytes, write_set_max_bytes;
 	/* standby only */
