@@ -4,7 +4,12 @@
 #include "cli/cli.h"
 #include "core/base/units.h"
 
+#define WINDOW_TEXT_BYTES 96u
+
 static const char *const roles[] = { "both", "standby", "source" };
+static const char *const modes[] = { "async", "sync", "sync-all" };
+static const char *const losses[] = { "async", "freeze" };
+static const char *const compares[] = { "auto", "always", "never" };
 
 static json_t *seconds(uint64_t ns)
 {
@@ -16,6 +21,35 @@ static json_t *text_or_null(const char *text)
 	return text ? json_string(text) : json_null();
 }
 
+static const char *window_text(const struct conf_window *window, char text[WINDOW_TEXT_BYTES])
+{
+	char rate[UNITS_TEXT_BYTES] = "0";
+
+	if (window->rate_bytes)
+		(void)units_format_size_exact(window->rate_bytes, rate);
+	(void)snprintf(text, WINDOW_TEXT_BYTES, "%02u:%02u-%02u:%02u %s", window->from_min / 60,
+		       window->from_min % 60, window->to_min / 60, window->to_min % 60, rate);
+	return text;
+}
+
+static json_t *peer_json(const struct conf_peer *peer)
+{
+	json_t *windows = json_array(), *json;
+	char text[WINDOW_TEXT_BYTES];
+
+	for (unsigned i = 0; i < peer->window_count; i++)
+		json_array_append_new(windows, json_string(window_text(&peer->windows[i], text)));
+	json = json_pack("{s:s, s:o, s:s, s:I, s:I, s:i, s:I, s:I, s:s}", "node", peer->node,
+			 "address", text_or_null(peer->address), "role", roles[peer->role],
+			 "window_bytes", (json_int_t)peer->window_bytes, "sync_rate_bytes",
+			 (json_int_t)peer->sync_rate_bytes, "sync_share_percent",
+			 (int)peer->sync_share, "bandwidth_bytes",
+			 (json_int_t)peer->bandwidth_bytes, "coalesce_bytes",
+			 (json_int_t)peer->coalesce_bytes, "compare", compares[peer->compare]);
+	json_object_set_new(json, "bandwidth_windows", windows);
+	return json;
+}
+
 static json_t *group_json(const struct conf_group *group)
 {
 	json_t *volumes = json_array(), *peers = json_array(), *clients = json_array(), *json;
@@ -24,15 +58,8 @@ static json_t *group_json(const struct conf_group *group)
 		json_array_append_new(volumes,
 				      json_pack("{s:s, s:s}", "name", group->volumes[i].name,
 						"path", group->volumes[i].path));
-	for (unsigned i = 0; i < group->peer_count; i++) {
-		const struct conf_peer *peer = &group->peers[i];
-
-		json_array_append_new(
-			peers, json_pack("{s:s, s:o, s:s, s:I, s:I}", "node", peer->node, "address",
-					 text_or_null(peer->address), "role", roles[peer->role],
-					 "window_bytes", (json_int_t)peer->window_bytes,
-					 "sync_rate_bytes", (json_int_t)peer->sync_rate_bytes));
-	}
+	for (unsigned i = 0; i < group->peer_count; i++)
+		json_array_append_new(peers, peer_json(&group->peers[i]));
 	for (unsigned i = 0; i < group->nbd_client_count; i++)
 		json_array_append_new(clients, json_string(group->nbd_clients[i]));
 	json = json_pack("{s:s, s:s, s:I, s:I, s:I}", "name", group->name, "cache",
@@ -48,6 +75,15 @@ static json_t *group_json(const struct conf_group *group)
 	json_object_set_new(json, "settle_timeout_seconds", seconds(group->settle_timeout_ns));
 	json_object_set_new(json, "heartbeat_seconds", seconds(group->heartbeat_interval_ns));
 	json_object_set_new(json, "peer_timeout_seconds", seconds(group->peer_timeout_ns));
+	json_object_set_new(json, "mode", json_string(modes[group->mode]));
+	json_object_set_new(json, "on_sync_loss", json_string(losses[group->on_sync_loss]));
+	json_object_set_new(json, "sync_timeout_seconds", seconds(group->sync_timeout_ns));
+	json_object_set_new(json, "undo_limit_bytes",
+			    json_integer((json_int_t)group->undo_limit_bytes));
+	json_object_set_new(json, "rejoin", json_string(group->rejoin_auto ? "auto" : "manual"));
+	json_object_set_new(json, "verify_interval_seconds", seconds(group->verify_interval_ns));
+	json_object_set_new(json, "verify_rate_bytes",
+			    json_integer((json_int_t)group->verify_rate_bytes));
 	json_object_set_new(json, "rpo_objective_seconds", seconds(group->rpo_objective_ns));
 	json_object_set_new(json, "rto_objective_seconds", seconds(group->rto_objective_ns));
 	json_object_set_new(json, "nbd_clients", clients);
@@ -103,10 +139,35 @@ static void show_duration(const char *name, uint64_t ns)
 	printf("\t%s = %s\n", name, units_format_duration_exact(ns, text));
 }
 
+static void show_peer(const struct conf_peer *peer)
+{
+	char text[WINDOW_TEXT_BYTES];
+
+	printf("\tpeer \"%s\" {\n", peer->node);
+	show_text("\t\t", "address", peer->address);
+	printf("\t\trole = %s\n", roles[peer->role]);
+	show_size("\t\t", "window", peer->window_bytes);
+	show_size("\t\t", "sync_rate", peer->sync_rate_bytes);
+	printf("\t\tsync_share = %u\n", peer->sync_share);
+	show_size("\t\t", "bandwidth", peer->bandwidth_bytes);
+	if (peer->window_count) {
+		printf("\t\tbandwidth_windows = {");
+		for (unsigned i = 0; i < peer->window_count; i++)
+			printf("%s\"%s\"", i ? ", " : "", window_text(&peer->windows[i], text));
+		printf("}\n");
+	}
+	show_size("\t\t", "coalesce", peer->coalesce_bytes);
+	printf("\t\tcompare = %s\n", compares[peer->compare]);
+	printf("\t}\n");
+}
+
 static void show_group(const struct conf_group *group)
 {
 	printf("group \"%s\" {\n", group->name);
 	printf("\tcache = %s\n", group->cache == CONF_WRITEBACK ? "writeback" : "writethrough");
+	printf("\tmode = %s\n", modes[group->mode]);
+	printf("\ton_sync_loss = %s\n", losses[group->on_sync_loss]);
+	show_duration("sync_timeout", group->sync_timeout_ns);
 	show_size("\t", "journal_size", group->journal_size_bytes);
 	show_size("\t", "journal_file_size", group->journal_file_bytes);
 	show_duration("journal_retention", group->journal_retention_ns);
@@ -116,6 +177,10 @@ static void show_group(const struct conf_group *group)
 	show_duration("settle_timeout", group->settle_timeout_ns);
 	show_duration("heartbeat", group->heartbeat_interval_ns);
 	show_duration("peer_timeout", group->peer_timeout_ns);
+	show_size("\t", "undo_limit", group->undo_limit_bytes);
+	printf("\trejoin = %s\n", group->rejoin_auto ? "auto" : "manual");
+	show_duration("verify_interval", group->verify_interval_ns);
+	show_size("\t", "verify_rate", group->verify_rate_bytes);
 	show_duration("rpo_objective", group->rpo_objective_ns);
 	show_duration("rto_objective", group->rto_objective_ns);
 	if (group->nbd_client_count) {
@@ -127,16 +192,8 @@ static void show_group(const struct conf_group *group)
 	for (unsigned i = 0; i < group->volume_count; i++)
 		printf("\tvolume \"%s\" { path = \"%s\" }\n", group->volumes[i].name,
 		       group->volumes[i].path);
-	for (unsigned i = 0; i < group->peer_count; i++) {
-		const struct conf_peer *peer = &group->peers[i];
-
-		printf("\tpeer \"%s\" {\n", peer->node);
-		show_text("\t\t", "address", peer->address);
-		printf("\t\trole = %s\n", roles[peer->role]);
-		show_size("\t\t", "window", peer->window_bytes);
-		show_size("\t\t", "sync_rate", peer->sync_rate_bytes);
-		printf("\t}\n");
-	}
+	for (unsigned i = 0; i < group->peer_count; i++)
+		show_peer(&group->peers[i]);
 	printf("}\n");
 }
 

@@ -72,7 +72,7 @@ static void on_error(cfg_t *cfg, const char *format, va_list args)
 {
 	bool unknown = strstr(format, "no such option") != NULL;
 	bool duplicate = strstr(format, "duplicate title") != NULL;
-	char what[200], known[256];
+	char what[400], known[300];
 
 	if (unknown || duplicate) {
 		va_list copy;
@@ -119,9 +119,24 @@ static cfg_t *new_schema(void)
 			      VALUE("nbd_connections_max"), CFG_END() };
 	cfg_opt_t engine[] = { VALUE("listen"), VALUE("metrics_listen"), CFG_END() };
 	cfg_opt_t volume[] = { VALUE("path"), CFG_END() };
-	cfg_opt_t peer[] = { VALUE("address"), VALUE("role"), VALUE("window"), VALUE("sync_rate"),
+	cfg_opt_t peer[] = { VALUE("address"),
+			     VALUE("role"),
+			     VALUE("window"),
+			     VALUE("sync_rate"),
+			     VALUE("sync_share"),
+			     VALUE("bandwidth"),
+			     VALUES("bandwidth_windows"),
+			     VALUE("coalesce"),
+			     VALUE("compare"),
 			     CFG_END() };
 	cfg_opt_t group[] = { VALUE("cache"),
+			      VALUE("mode"),
+			      VALUE("on_sync_loss"),
+			      VALUE("sync_timeout"),
+			      VALUE("undo_limit"),
+			      VALUE("rejoin"),
+			      VALUE("verify_interval"),
+			      VALUE("verify_rate"),
 			      VALUE("journal_size"),
 			      VALUE("journal_file_size"),
 			      VALUE("journal_retention"),

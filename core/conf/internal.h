@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The steps of reading holdfast.conf, private to core/conf: the errors found so far, the text
- * without comments, the options as written. conf.c turns the options into struct conf and checks
- * them.
+ * without comments, the options as written. conf.c, conf_group.c and conf_peer.c
+ * turn the options into struct conf and check them (builder.h).
  *
  * One thread: libconfuse keeps its scanner in globals, so configurations are read at start-up.
  */
@@ -15,7 +15,7 @@
 struct cfg_t;
 
 #define CONF_ERRORS_MAX	    64u
-#define CONF_ERROR_BYTES    400u
+#define CONF_ERROR_BYTES    512u
 #define CONF_FILE_MAX_BYTES (1u << 20)
 
 struct conf_error {

@@ -70,12 +70,21 @@ static const char full[] =
 	"	peer_timeout = 1s\n"
 	"	rpo_objective = 5s\n"
 	"	rto_objective = 1m\n"
+	"	mode = sync-all\n"
+	"	on_sync_loss = freeze\n"
+	"	sync_timeout = 250ms\n"
+	"	undo_limit = 1GiB\n"
+	"	rejoin = auto\n"
+	"	verify_interval = 7d\n"
+	"	verify_rate = 8MiB\n"
 	"	volume \"data\" { path = \"/dev/vg0/data\" }\n"
 	"	volume wal {\n"
 	"		path = \"/dev/vg0/wal\"\n"
 	"	}\n"
 	"	peer \"beta.example\" { address = \"10.0.0.2:7400\" role = standby window = 4MiB\n"
-	"		sync_rate = 10MiB }\n"
+	"		sync_rate = 10MiB sync_share = 80 bandwidth = 20MiB coalesce = 64MiB\n"
+	"		bandwidth_windows = {\"08:00-18:00 10MiB\", \"22:30-06:00 0\",\n"
+	"			\"18:00-18:01   64KiB\"} compare = never }\n"
 	"	peer \"spiffe://x/gamma\" { role = source }\n"
 	"	nbd_clients = {\"vm1.example\",\n \"vm2.example\"}\n"
 	"}\n"
@@ -141,6 +150,38 @@ static void test_full(void **state)
 	assert_null(conf_free(conf));
 }
 
+static void test_full_modes(void **state)
+{
+	const struct conf_group *group;
+	const struct conf_peer *peer;
+	struct conf *conf = NULL;
+
+	(void)state;
+	assert_int_equal(load(full, &conf), 0);
+	group = conf_group(conf, "db");
+	peer = &group->peers[0];
+	assert_int_equal(group->mode, CONF_SYNC_ALL);
+	assert_int_equal(group->on_sync_loss, CONF_LOSS_FREEZE);
+	assert_int_equal(group->sync_timeout_ns, 250 * NS_PER_MS);
+	assert_int_equal(group->undo_limit_bytes, GIB);
+	assert_true(group->rejoin_auto);
+	assert_int_equal(group->verify_interval_ns, 7 * NS_PER_DAY);
+	assert_int_equal(group->verify_rate_bytes, 8 * MIB);
+	assert_int_equal(peer->sync_share, 80);
+	assert_int_equal(peer->bandwidth_bytes, 20 * MIB);
+	assert_int_equal(peer->coalesce_bytes, 64 * MIB);
+	assert_int_equal(peer->compare, CONF_COMPARE_NEVER);
+	assert_int_equal(peer->window_count, 3);
+	assert_int_equal(peer->windows[0].from_min, 8 * 60);
+	assert_int_equal(peer->windows[0].to_min, 18 * 60);
+	assert_int_equal(peer->windows[0].rate_bytes, 10 * MIB);
+	assert_int_equal(peer->windows[1].from_min, 22 * 60 + 30);
+	assert_int_equal(peer->windows[1].to_min, 6 * 60);
+	assert_int_equal(peer->windows[1].rate_bytes, 0);
+	assert_int_equal(peer->windows[2].rate_bytes, 64 * KIB);
+	conf_free(conf);
+}
+
 static void test_defaults(void **state)
 {
 	struct conf *conf = NULL;
@@ -163,6 +204,13 @@ static void test_defaults(void **state)
 	assert_int_equal(group->settle_timeout_ns, 2 * NS_PER_S);
 	assert_int_equal(group->heartbeat_interval_ns, 500 * NS_PER_MS);
 	assert_int_equal(group->peer_timeout_ns, 5 * NS_PER_S);
+	assert_int_equal(group->mode, CONF_ASYNC);
+	assert_int_equal(group->on_sync_loss, CONF_LOSS_ASYNC);
+	assert_int_equal(group->sync_timeout_ns, 5 * NS_PER_S);
+	assert_int_equal(group->undo_limit_bytes, 0);
+	assert_false(group->rejoin_auto);
+	assert_int_equal(group->verify_interval_ns, 0);
+	assert_int_equal(group->verify_rate_bytes, 32 * MIB);
 	conf_free(conf);
 	assert_int_equal(load("node = a " TLS
 			      "group g { volume v { path = /v } peer b { address = \"h:1\" } }",
@@ -171,10 +219,18 @@ static void test_defaults(void **state)
 	assert_int_equal(conf->groups[0].peers[0].window_bytes, 16 * MIB);
 	assert_int_equal(conf->groups[0].peers[0].role, CONF_PEER_BOTH);
 	assert_int_equal(conf->groups[0].peers[0].sync_rate_bytes, 0);
+	assert_int_equal(conf->groups[0].peers[0].sync_share, 50);
+	assert_int_equal(conf->groups[0].peers[0].bandwidth_bytes, 0);
+	assert_int_equal(conf->groups[0].peers[0].window_count, 0);
+	assert_int_equal(conf->groups[0].peers[0].coalesce_bytes, 0);
+	assert_int_equal(conf->groups[0].peers[0].compare, CONF_COMPARE_AUTO);
 	conf_free(conf);
 }
 
 #define V "volume v { path = /v }"
+/* A right configuration whose peer has `options`, on line 6. */
+#define PEER(options)                                                                              \
+	"node = a\n" TLS "group g { " V "\n peer b { address = \"h:1\" " options " } }\n"
 
 /* What is wrong, where it must be reported, and a word of the reason. */
 static const struct bad {
@@ -264,7 +320,44 @@ static const struct bad {
 	{ "node = a\ngroup g { " V "\n cache = none\n}\n", 3, "writeback, writethrough" },
 	{ "node = a\n" TLS "group g { " V "\n peer b { role = boss address = \"h:1\" } }\n", 6,
 	  "boss" },
+	{ "node = a\ngroup g { " V "\n mode = semi\n}\n", 3, "async, sync, sync-all" },
+	{ "node = a\ngroup g { " V "\n on_sync_loss = stop\n}\n", 3, "async, freeze" },
+	{ "node = a\ngroup g { " V "\n rejoin = yes\n}\n", 3, "manual, auto" },
+	{ "node = a\ngroup g { " V "\n sync_timeout = 0\n}\n", 3, "outside 10ms to 10m" },
+	{ "node = a\ngroup g { " V "\n undo_limit = 1MiB\n}\n", 3, "outside 64MiB" },
+	{ "node = a\ngroup g { " V "\n verify_interval = 7\n}\n", 3, "not a duration" },
+	{ "node = a\ngroup g { " V "\n verify_rate = 0\n}\n", 3, "outside 64KiB" },
+	{ PEER("sync_share = 0"), 6, "outside 1 to 100" },
+	{ PEER("sync_share = 101"), 6, "outside 1 to 100" },
+	{ PEER("sync_share = half"), 6, "outside 1 to 100" },
+	{ PEER("bandwidth = 1KiB"), 6, "outside 64KiB to 1TiB (or 0)" },
+	{ PEER("coalesce = 4KiB"), 6, "outside 1MiB" },
+	{ PEER("compare = maybe"), 6, "auto, always, never" },
+	{ PEER("bandwidth_windows = {\"8:00-18:00 10MiB\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"08:00-18:60 10MiB\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"24:00-18:00 10MiB\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"08:00-24:01 10MiB\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"08:00-18:00\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"08\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"08:00-08:00 10MiB\"}"), 6, "begins where it ends" },
+	{ PEER("bandwidth_windows = {\"00:00-24:01 10MiB\"}"), 6, "is no window of a day" },
+	{ PEER("bandwidth_windows = {\"08:00-18:00 fast\"}"), 6, "has a rate that is no size" },
+	{ PEER("bandwidth_windows = {\"08:00-18:00 1\"}"), 6, "has a rate that is no size" },
+	{ PEER("bandwidth_windows = {\"08:00-18:00 1MiB\",\n\"17:59-20:00 0\"}"), 7,
+	  "overlaps one before" },
+	{ PEER("bandwidth_windows = {\"22:00-06:00 1MiB\",\n\"05:00-07:00 0\"}"), 7,
+	  "overlaps one before" },
+	{ PEER("bandwidth_windows = {\"00:00-24:00 1MiB\",\n\"23:59-24:00 0\"}"), 7,
+	  "overlaps one before" },
+	{ PEER("bandwidth_windows = {\"00:00-00:01 0\", \"00:01-00:02 0\", \"00:02-00:03 0\",\n"
+	       "\"00:03-00:04 0\", \"00:04-00:05 0\", \"00:05-00:06 0\", \"00:06-00:07 0\",\n"
+	       "\"00:07-00:08 0\", \"00:08-00:09 0\"}"),
+	  8, "8 are possible" },
 	/* what belongs together */
+	{ PEER("coalesce = 1GiB"), 6, "is never reached" },
+	{ "node = a\ngroup g { " V "\n mode = sync\n}\n", 3, "waits for a standby" },
+	{ "node = a\n" TLS "group g { " V "\n mode = sync peer b { role = source } }\n", 6,
+	  "waits for a standby" },
 	{ "node = a\ngroup g { }\n", 2, "has no volume" },
 	{ "node = a\n" TLS "group g { " V "\n peer b { } }\n", 6, "has no address" },
 	{ "node = a\nengine { listen = \"0.0.0.0:7400\" }\n", 2, "tls { } does not name" },
@@ -384,10 +477,10 @@ static void test_cut_anywhere(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_full),	     cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_bad),	     cmocka_unit_test(test_all_errors),
-		cmocka_unit_test(test_no_file),	     cmocka_unit_test(test_loopback),
-		cmocka_unit_test(test_cut_anywhere),
+		cmocka_unit_test(test_full),	   cmocka_unit_test(test_full_modes),
+		cmocka_unit_test(test_defaults),   cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_all_errors), cmocka_unit_test(test_no_file),
+		cmocka_unit_test(test_loopback),   cmocka_unit_test(test_cut_anywhere),
 	};
 
 	return cmocka_run_group_tests_name("conf", tests, NULL, NULL);
