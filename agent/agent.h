@@ -28,6 +28,10 @@ struct agent_events {
 	/* after agent_group_stop(): 0 = clean, volumes current; else not clean. The group may be
 	 * freed. */
 	void (*stopped)(void *owner, struct agent_group *group, int res);
+	/* after the group was fenced, or found not to be this agent's at its start (`started` or
+	 * `failed` has said so): everything is closed and the directory's lock is free, so that the
+	 * engine can have it. The group may be freed. May be NULL. */
+	void (*released)(void *owner, struct agent_group *group);
 };
 
 struct agent_options {

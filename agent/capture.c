@@ -380,7 +380,8 @@ void capture_exports(struct agent_group *group)
 		self->group = group;
 		self->volume = volume;
 		self->export.ops = &agent_export_ops;
-		self->export.name = volume->id.name;
+		/* A client may hold the export a little longer than the volumes are open. */
+		self->export.name = group->dir.sb.volumes[i].name;
 		self->export.description = "Holdfast replicated volume";
 		self->export.limits = (struct export_limits){
 			.size_bytes = volume->id.size_bytes,

@@ -9,6 +9,8 @@
  *
  * Invariant G1: nothing is served before recovery is done and every peer was asked, or
  * settle_timeout passed. Invariant G2: once FENCED or FAILED, no request is acknowledged any more.
+ * Invariant G3: a FENCED group stops serving first, then records it, then closes everything and
+ * lets go of the directory's lock: from there on the directory is the engine's.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -173,6 +175,39 @@ static int make_ships(struct agent_group *group)
 	return 0;
 }
 
+static bool quiet(const struct agent_group *group)
+{
+	for (unsigned i = 0; i < group->ship_count; i++)
+		if (!ship_quiet(group->ships[i]))
+			return false;
+	return !group->apply.running && group->checkpoint_state == CHECKPOINT_IDLE &&
+	       list_empty(&group->reads) && !group->releasing && !group->turn_pending &&
+	       !group->finished_pending && !group->dir.storing &&
+	       (!group->journal_open || journal_is_quiet(&group->journal));
+}
+
+/* G3: what is in flight ends, the fence is recorded (or that has failed); then nothing here touches
+ * the directory any more. */
+static void let_go_due(struct io_timer *timer)
+{
+	struct agent_group *group = container_of(timer, struct agent_group, settle_timer);
+	struct agent_events *events = &group->options.events;
+
+	if (!quiet(group)) {
+		io_timer_start(group->io, timer, STOP_POLL_NS);
+		return;
+	}
+	close_all(group);
+	if (events->released)
+		events->released(events->owner, group);
+}
+
+static void let_go(struct agent_group *group)
+{
+	group->settle_timer.fire = let_go_due;
+	io_timer_start(group->io, &group->settle_timer, 0);
+}
+
 void recover_done(struct agent_group *group, int res)
 {
 	if (group->replay_open)
@@ -188,6 +223,8 @@ void recover_done(struct agent_group *group, int res)
 		if (!group->detail[0])
 			snprintf(group->detail, sizeof(group->detail), "cannot start: %s",
 				 strerror(-res));
+		if (group->dir_open && group->dir.sb.role != GROUP_PRIMARY)
+			let_go(group);
 		report_started(group, res);
 		if (group->stop_wanted)
 			agent_group_stop(group);
@@ -208,10 +245,11 @@ void recover_done(struct agent_group *group, int res)
 static void leave_service(struct agent_group *group, enum agent_state state, int res)
 {
 	struct agent_events *events = &group->options.events;
-	bool served = group->state == AGENT_SERVING || group->state == AGENT_STOPPING;
+	bool stopping = group->state == AGENT_STOPPING;
+	bool served = group->state == AGENT_SERVING || stopping;
 
 	/* A stop that is under way goes on, and ends here. */
-	if (group->state != AGENT_STOPPING)
+	if (!stopping)
 		io_timer_stop(group->io, &group->settle_timer);
 	group->state = state;
 	group->fail_res = res;
@@ -225,6 +263,8 @@ static void leave_service(struct agent_group *group, enum agent_state state, int
 		io_defer(group->io, group->mark_op, -EIO);
 		group->mark_op = NULL;
 	}
+	if (state == AGENT_FENCED && !stopping)
+		let_go(group);
 	if (!group->reported)
 		report_started(group, res);
 	else if (served && events->failed)
@@ -269,17 +309,6 @@ void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
 }
 
 /* Stop. */
-
-static bool quiet(const struct agent_group *group)
-{
-	for (unsigned i = 0; i < group->ship_count; i++)
-		if (!ship_quiet(group->ships[i]))
-			return false;
-	return !group->apply.running && group->checkpoint_state == CHECKPOINT_IDLE &&
-	       list_empty(&group->reads) && !group->releasing && !group->turn_pending &&
-	       !group->finished_pending && !group->dir.storing &&
-	       (!group->journal_open || journal_is_quiet(&group->journal));
-}
 
 static void report_stopped(struct agent_group *group, int res)
 {

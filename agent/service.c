@@ -6,6 +6,7 @@
  *   adopt: peek, loop, begin_start ---> agent_group_new, agent_group_start
  *   waits on `moved`               <--- started: NBD server up, SERVING (or FAILED)
  *                                       failed:  NBD server down at once, FAILED
+ *                                       released: once NBD is down, the group is freed: STOPPED
  *   release: begin_stop            ---> NBD server down, then agent_group_stop
  *   waits on `moved`               <--- stopped
  *   drop_group                     ---> agent_group_free
@@ -193,12 +194,34 @@ static bool stop_nbd(struct agent_service *service)
 	return true;
 }
 
+/* The group has let go of its directory: what it is now, the superblock says. */
+static void drop_released(struct agent_service *service)
+{
+	bool dropped;
+
+	must(pthread_mutex_lock(&service->lock) == 0);
+	/* A stop that has been begun drops it. */
+	dropped = service->state == SERVICE_FAILED;
+	if (dropped)
+		service->state = SERVICE_STOPPED;
+	must(pthread_cond_broadcast(&service->moved) == 0);
+	must(pthread_mutex_unlock(&service->lock) == 0);
+	if (!dropped)
+		return;
+	service->group = agent_group_free(service->group);
+	service->changed(service->owner);
+}
+
 static void nbd_stopped(void *arg)
 {
 	struct agent_service *service = arg;
 
 	nbd_server_free(service->stopping_nbd);
 	service->stopping_nbd = NULL;
+	if (service->released) {
+		service->released = false;
+		drop_released(service);
+	}
 	if (service->stop_group) {
 		service->stop_group = false;
 		agent_group_stop(service->group);
@@ -208,6 +231,18 @@ static void nbd_stopped(void *arg)
 /* ---- the group's events, on the loop's thread -------------------------------------------------
  */
 
+static void copy_detail(void *arg)
+{
+	struct agent_service *service = arg;
+	struct status_group *status = calloc(1, sizeof(*status));
+
+	if (status && service->group && !service->error[0]) {
+		agent_group_status(service->group, status);
+		(void)snprintf(service->error, sizeof(service->error), "%s", status->detail);
+	}
+	free(status);
+}
+
 static void group_started(void *owner, struct agent_group *group, int res)
 {
 	struct agent_service *service = owner;
@@ -216,6 +251,8 @@ static void group_started(void *owner, struct agent_group *group, int res)
 	service->was_served = res == 0;
 	if (res == 0)
 		res = start_nbd(service);
+	if (res != 0)
+		copy_detail(service);
 	move(service, res == 0 ? SERVICE_SERVING : SERVICE_FAILED, res);
 }
 
@@ -223,9 +260,10 @@ static void group_failed(void *owner, struct agent_group *group, int res)
 {
 	struct agent_service *service = owner;
 
-	(void)group;
-	log_error("group is no longer served", "group=%s reason=%s", service->group_conf->name,
-		  err_name(res));
+	service->group = group;
+	copy_detail(service);
+	log_error("group is no longer served", "group=%s reason=%s detail=\"%s\"",
+		  service->group_conf->name, err_name(res), service->error);
 	(void)stop_nbd(service);
 	must(pthread_mutex_lock(&service->lock) == 0);
 	/* While it is being stopped, `stopped` tells the rest. */
@@ -253,6 +291,17 @@ static void group_stopped(void *owner, struct agent_group *group, int res)
 	move(service, SERVICE_STOPPED, res);
 }
 
+static void group_released(void *owner, struct agent_group *group)
+{
+	struct agent_service *service = owner;
+
+	(void)group;
+	log_info("group let go of", "group=%s", service->group_conf->name);
+	service->released = service->stopping_nbd != NULL;
+	if (!service->released)
+		drop_released(service);
+}
+
 struct start_call {
 	struct agent_service *service;
 	int res;
@@ -270,7 +319,8 @@ static void begin_start(void *arg)
 		.events = { .owner = service,
 			    .started = group_started,
 			    .failed = group_failed,
-			    .stopped = group_stopped },
+			    .stopped = group_stopped,
+			    .released = group_released },
 	};
 
 	service->error[0] = '\0';
@@ -283,6 +333,10 @@ static void begin_stop(void *arg)
 {
 	struct agent_service *service = arg;
 
+	if (!service->group) { /* it has just let go by itself */
+		move(service, SERVICE_STOPPED, 0);
+		return;
+	}
 	/* Clients first: what they have in flight still becomes part of the history. */
 	service->stop_group = true;
 	if (!stop_nbd(service) && !service->stopping_nbd) {
@@ -295,7 +349,9 @@ static void drop_group(void *arg)
 {
 	struct agent_service *service = arg;
 
-	service->group = agent_group_free(service->group);
+	service->released = false;
+	if (service->group)
+		service->group = agent_group_free(service->group);
 }
 
 /* ---- control threads --------------------------------------------------------------------------
@@ -388,18 +444,6 @@ static bool is_ours(struct agent_service *service, struct service_result *result
 	return ours;
 }
 
-static void copy_detail(void *arg)
-{
-	struct agent_service *service = arg;
-	struct status_group *status = calloc(1, sizeof(*status));
-
-	if (status && service->group && !service->error[0]) {
-		agent_group_status(service->group, status);
-		(void)snprintf(service->error, sizeof(service->error), "%s", status->detail);
-	}
-	free(status);
-}
-
 static void adopt(struct agent_service *service, struct service_result *result)
 {
 	struct start_call call = { .service = service };
@@ -440,7 +484,6 @@ static void adopt(struct agent_service *service, struct service_result *result)
 		return;
 	if (result->res == 0)
 		result->res = -EIO;
-	loop_call(service->loop, copy_detail, service);
 	why = err_text(result->res);
 	/* Some details say the kernel's reason themselves. */
 	named = result->res == -EWOULDBLOCK || strstr(service->error, why);

@@ -89,7 +89,7 @@ struct stage {
 	struct stage_peer peers[STAGE_PEERS];
 	struct agent_group *group;
 	int started, failed, stopped;
-	unsigned starts, fails, stops;
+	unsigned starts, fails, stops, releases;
 	struct stage_request requests[STAGE_REQUESTS];
 	uint64_t completions, next_id;
 	uint8_t *content[STAGE_VOLUMES]; /* of everything submitted */
@@ -279,6 +279,19 @@ static inline void stage_on_stopped(void *owner, struct agent_group *group, int 
 	stage->stopped = res;
 }
 
+static inline void stage_on_released(void *owner, struct agent_group *group)
+{
+	struct stage *stage = owner;
+
+	(void)group;
+	stage->releases++;
+}
+
+static inline bool stage_is_released(void *context)
+{
+	return ((struct stage *)context)->releases > 0;
+}
+
 static inline bool stage_is_started(void *context)
 {
 	return ((struct stage *)context)->starts > 0;
@@ -301,9 +314,9 @@ static inline void stage_begin(struct stage *stage)
 					 .group = &stage->group_conf,
 					 .tls = sim_tls(stage->node, "primary", "ca"),
 					 .events = { stage, stage_on_started, stage_on_failed,
-						     stage_on_stopped } };
+						     stage_on_stopped, stage_on_released } };
 
-	stage->starts = stage->fails = stage->stops = 0;
+	stage->starts = stage->fails = stage->stops = stage->releases = 0;
 	sim_check(stage->world, agent_group_new(&options, &stage->group) == 0);
 	agent_group_start(stage->group);
 }

@@ -190,11 +190,33 @@ static void expect_fenced(struct stage *stage, uint64_t epoch)
 	sim_check(stage->world, sb.role == GROUP_FENCED && sb.fenced_by_epoch == epoch);
 }
 
+/* G3: the directory is free for the engine of this host, although the agent's group is still there.
+ */
+static void expect_released(struct stage *stage)
+{
+	static struct group_dir dir;
+	struct stage_op wait = { .op.done = stage_op_done };
+
+	sim_check(stage->world, stage_until(stage, stage_is_released));
+	sim_check(stage->world, stage->releases == 1);
+	sim_check(stage->world, group_dir_init(&dir, sim_node_io(stage->node), "/state", "g") == 0);
+	group_dir_open(&dir, &wait.op);
+	sim_check(stage->world, sim_run_until(stage->world, stage_op_is_done, &wait, STAGE_LIMIT));
+	sim_check(stage->world, wait.res == 0 && dir.sb.role == GROUP_FENCED);
+	group_dir_deinit(&dir);
+	sim_check(stage->world, !strcmp(stage_status(stage)->state, "fenced"));
+}
+
 static void settle_fenced(struct stage *stage)
 {
 	stage->peers[0].refuse_epoch = 2;
 	sim_check(stage->world, stage_start(stage) == -ESTALE && stage->fails == 0);
 	expect_fenced(stage, 2);
+	expect_released(stage);
+	sim_check(stage->world, stage_stop(stage) == -ESTALE);
+	/* Found at the start, too. */
+	sim_check(stage->world, stage_start(stage) == -ESTALE);
+	expect_released(stage);
 	sim_check(stage->world, stage_stop(stage) == -ESTALE);
 	/* It stays like that without anybody to ask. */
 	sim_cut_both(stage->node, stage->peers[0].node, SIM_CUT_RESET);
@@ -272,6 +294,7 @@ static void fence_serving(struct stage *stage, unsigned skip)
 	sim_check(stage->world, stage->failed == -ESTALE);
 	sim_check(stage->world, stage_wait(stage, stage_write(stage, 0, 0, 512, 0)) < 0);
 	expect_fenced(stage, 9);
+	expect_released(stage);
 	sim_check(stage->world, stage_stop(stage) == -ESTALE);
 }
 
