@@ -181,7 +181,8 @@ static bool record_valid(const struct record *record, const struct segment_heade
 		break;
 	case RECORD_VOLUME:
 		flags_allowed = RECORD_GONE;
-		if (record->offset_bytes != 0 || record->length_bytes != RECORD_VOLUME_BYTES)
+		if (record->offset_bytes != 0 || record->length_bytes != RECORD_VOLUME_BYTES ||
+		    header->records != 1)
 			return false;
 		break;
 	default:

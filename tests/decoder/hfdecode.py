@@ -11,6 +11,8 @@ right, 1 when something was not, 2 on wrong usage:
     hfdecode.py journal GROUPDIR          the live journal from the applied place
     hfdecode.py replay GROUPDIR [--from applied|oldest] [--to SEQ] --volume ID=FILE ...
     hfdecode.py frames FILE               a capture of one direction of a stream
+    hfdecode.py verdicts KIND FILE        superblock slots or frame headers, one behind the other:
+                                          each with a verdict, exit 0 in any case
 """
 
 import argparse
@@ -21,189 +23,10 @@ import struct
 import sys
 import uuid
 
-BLOCK = 4096
-U64 = (1 << 64) - 1
-VOLUME_BYTES_MAX = 1 << 62
-DATA_MAX = 1 << 20
-
-
-class FormatError(Exception):
-    """Bytes that are not what the formats allow. `kind` is a short word, `where` an offset."""
-
-    def __init__(self, kind, text):
-        super().__init__(f"{kind}: {text}")
-        self.kind = kind
-
-
-# ---- CRC32C ------------------------------------------------------------------------------------
-
-
-def _crc_tables():
-    first = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-        first.append(crc)
-    tables = [first]
-    for _ in range(7):
-        before = tables[-1]
-        tables.append([first[crc & 0xFF] ^ crc >> 8 for crc in before])
-    return tables
-
-
-_T = _crc_tables()
-
-
-def crc32c(data, seed=0):
-    """Eight bytes per turn; `seed` is 0 or the CRC of what came before."""
-    crc = seed ^ 0xFFFFFFFF
-    t0, t1, t2, t3, t4, t5, t6, t7 = _T
-    whole = len(data) & ~7
-    for (word,) in struct.iter_unpack("<Q", memoryview(data)[:whole]):
-        word ^= crc
-        crc = (
-            t7[word & 0xFF]
-            ^ t6[word >> 8 & 0xFF]
-            ^ t5[word >> 16 & 0xFF]
-            ^ t4[word >> 24 & 0xFF]
-            ^ t3[word >> 32 & 0xFF]
-            ^ t2[word >> 40 & 0xFF]
-            ^ t1[word >> 48 & 0xFF]
-            ^ t0[word >> 56]
-        )
-    for byte in memoryview(data)[whole:]:
-        crc = t0[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-# ---- XXH3-64, for inputs of 17 to 128 bytes ------------------------------------------------------
-
-_SECRET = bytes.fromhex(
-    "b8fe6c3923a44bbe7c01812cf721ad1cded46de9839097db7240a4a4b7b3671f"
-    "cb79e64eccc0e578825ad07dccff7221b8084674f743248ee03590e6813a264c"
-    "3c2852bb91c300cb88d0658b1b532ea371644897a20df94e3819ef46a9deacd8"
-    "a8fa763fe39c343ff9dcbbc7c70b4f1d8a51e04bcdb45931c89f7ec9d9787364"
-)
-_PRIME64_1 = 0x9E3779B185EBCA87
-
-
-def _mix16(data, at, secret_at):
-    low, high = struct.unpack_from("<QQ", data, at)
-    secret_low, secret_high = struct.unpack_from("<QQ", _SECRET, secret_at)
-    product = (low ^ secret_low) * (high ^ secret_high)
-    return (product ^ product >> 64) & U64
-
-
-def xxh3_64(data):
-    """Seed 0. Longer and shorter inputs do not occur in the formats."""
-    length = len(data)
-    if not 17 <= length <= 128:
-        raise ValueError(f"xxh3_64 of {length} bytes")
-    acc = length * _PRIME64_1
-    for i in range((length - 1) // 32, -1, -1):
-        acc += _mix16(data, 16 * i, 32 * i)
-        acc += _mix16(data, length - 16 * (i + 1), 32 * i + 16)
-    acc &= U64
-    acc ^= acc >> 37
-    acc = acc * 0x165667919E3779F9 & U64
-    return acc ^ acc >> 32
-
-
-# ---- LZ4 blocks ----------------------------------------------------------------------------------
-
-
-def lz4_lengths_valid(packed, raw):
-    return 1 <= packed < raw <= DATA_MAX and raw <= 255 * packed + 64
-
-
-def _lz4_long(block, at, length):
-    while True:
-        byte = block[at]
-        at += 1
-        length += byte
-        if byte != 255:
-            return at, length
-
-
-def _lz4_copy(out, distance, length):
-    if not 1 <= distance <= len(out):
-        raise FormatError("lz4", f"a match {distance} back in {len(out)} bytes")
-    start = len(out) - distance
-    if length <= distance:
-        out += out[start : start + length]
-    else:
-        piece = bytes(out[start:])
-        out += (piece * (length // distance + 1))[:length]
-
-
-def lz4_unpack(block, raw):
-    """The raw bytes, exactly `raw` of them."""
-    if not lz4_lengths_valid(len(block), raw):
-        raise FormatError("lz4", f"{len(block)} bytes cannot unpack to {raw}")
-    out = bytearray()
-    at = 0
-    try:
-        while True:
-            token = block[at]
-            at += 1
-            literals = token >> 4
-            if literals == 15:
-                at, literals = _lz4_long(block, at, literals)
-            if at + literals > len(block) or len(out) + literals > raw:
-                raise FormatError("lz4", "literals beyond the end")
-            out += block[at : at + literals]
-            at += literals
-            if at == len(block):
-                break
-            distance = block[at] | block[at + 1] << 8
-            at += 2
-            length = token & 15
-            if length == 15:
-                at, length = _lz4_long(block, at, length)
-            length += 4
-            if len(out) + length > raw:
-                raise FormatError("lz4", "a match beyond the end")
-            _lz4_copy(out, distance, length)
-    except IndexError:
-        raise FormatError("lz4", "the block ends early") from None
-    if len(out) != raw:
-        raise FormatError("lz4", f"unpacks to {len(out)} bytes, not {raw}")
-    return bytes(out)
-
-
-# ---- small things --------------------------------------------------------------------------------
-
-
-def _require(condition, kind, text):
-    if not condition:
-        raise FormatError(kind, text)
-
-
-def _zero(data):
-    return not any(data)
-
-
-def _round_up(value):
-    return (value + BLOCK - 1) // BLOCK * BLOCK
-
-
-_NAME_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-
-
-def name_valid(name):
-    return 1 <= len(name) <= 63 and name[0] not in b".-" and all(c in _NAME_BYTES for c in name)
-
-
-def node_valid(name):
-    return 1 <= len(name) <= 127 and all(0x21 <= c <= 0x7E and c not in b'"\\' for c in name)
-
-
-def _text(field, what):
-    end = field.find(b"\0")
-    _require(end >= 0 and _zero(field[end:]), "field", f"{what} is not padded with zeroes")
-    return field[:end]
-
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from hfbytes import (  # noqa: E402  (the isolated mode in which it runs has no path to it)
+    BLOCK, DATA_MAX, U64, VOLUME_BYTES_MAX, FormatError, crc32c, lz4_lengths_valid, lz4_unpack,
+    name_valid, node_valid, require, round_up, text, xxh3_64, zero)
 
 # ---- segments ------------------------------------------------------------------------------------
 
@@ -214,10 +37,22 @@ RECORD_BYTES = 32
 RECORDS_MAX = 508
 TOTAL_MAX = 16384 + DATA_MAX
 LZ4, EPOCH_FIRST = 1, 2
-WRITE, DISCARD, WRITE_ZEROES, MARK = 1, 2, 3, 4
-NO_HOLE, FUA = 1, 2
-TYPE_NAMES = {WRITE: "write", DISCARD: "discard", WRITE_ZEROES: "write-zeroes", MARK: "mark"}
-assert _HEADER.size == HEADER_BYTES and _RECORD.size == RECORD_BYTES
+WRITE, DISCARD, WRITE_ZEROES, MARK, VOLUME = 1, 2, 3, 4, 5
+NO_HOLE, FUA, GONE = 1, 2, 4
+TYPE_NAMES = {WRITE: "write", DISCARD: "discard", WRITE_ZEROES: "write-zeroes", MARK: "mark",
+              VOLUME: "volume"}
+TYPE_FLAGS = {WRITE: FUA, DISCARD: FUA, WRITE_ZEROES: FUA | NO_HOLE, MARK: 0, VOLUME: GONE}
+_VOLUME = struct.Struct("<H6sQ16s64s")
+assert _HEADER.size == HEADER_BYTES and _RECORD.size == RECORD_BYTES and _VOLUME.size == 96
+
+
+def volume_entry(entry, kind):
+    """One volume, as the superblock and VOLUME records have it."""
+    number, reserved, size, ident, name = _VOLUME.unpack(entry)
+    name = text(name, "volume")
+    require(name_valid(name) and zero(reserved) and size <= VOLUME_BYTES_MAX
+             and not zero(ident), kind, "volume")
+    return {"id": number, "name": name.decode(), "size": size, "uuid": str(uuid.UUID(bytes=ident))}
 
 
 class Record:
@@ -228,6 +63,8 @@ class Record:
         doc = {"seq": self.seq, "type": TYPE_NAMES[self.type], "flags": self.flags}
         if self.type == MARK:
             doc["name"] = self.data.decode("utf-8", "replace")
+        elif self.type == VOLUME:
+            doc["entry"] = volume_entry(self.data, "record")
         else:
             doc.update(volume=self.volume, offset=self.offset)
         doc.update(length=self.length, data_crc=self.data_crc, delta_us=self.delta_us)
@@ -239,38 +76,38 @@ class Segment:
 
     def __init__(self, data, at=0):
         head = bytes(data[at : at + HEADER_BYTES])
-        _require(len(head) == HEADER_BYTES, "short", "fewer than 128 bytes")
+        require(len(head) == HEADER_BYTES, "short", "fewer than 128 bytes")
         (magic, version, self.flags, self.record_count, group, self.epoch, self.first_seq,
          self.first_time_ns, self.last_time_ns, self.durable_seq, self.bytes_end, self.chain,
          self.writer, self.data_off, self.data_stored, self.data_raw, self.total,
          self.payload_crc, reserved, header_crc) = _HEADER.unpack(head)
-        _require(magic == b"HFSG", "magic", "not a segment")
-        _require(crc32c(head[:124]) == header_crc, "header-crc", "checksum of the header")
-        _require(version == 1, "version", f"version {version}")
+        require(magic == b"HFSG", "magic", "not a segment")
+        require(crc32c(head[:124]) == header_crc, "header-crc", "checksum of the header")
+        require(version == 1, "version", f"version {version}")
         self.group = uuid.UUID(bytes=group)
         self.last_seq = self.first_seq + self.record_count - 1
-        _require(_zero(reserved), "field", "reserved bytes of the header")
+        require(zero(reserved), "field", "reserved bytes of the header")
         self._check_header()
         self.chain_behind = xxh3_64(head)
         stored = bytes(data[at : at + self.total])
-        _require(len(stored) == self.total, "short", f"fewer than {self.total} bytes")
+        require(len(stored) == self.total, "short", f"fewer than {self.total} bytes")
         self._check_payload(stored)
 
     def _check_header(self):
         table_end = HEADER_BYTES + RECORD_BYTES * self.record_count
-        _require(self.flags & ~3 == 0, "field", f"flags {self.flags:#x}")
-        _require(1 <= self.record_count <= RECORDS_MAX, "field", f"{self.record_count} records")
-        _require(self.epoch >= 1, "field", "epoch 0")
-        _require(1 <= self.first_seq <= U64 - self.record_count, "field", "first_seq")
-        _require(self.durable_seq < self.first_seq, "field", "durable_seq")
-        _require(self.data_raw <= DATA_MAX, "field", f"data_raw {self.data_raw}")
+        require(self.flags & ~3 == 0, "field", f"flags {self.flags:#x}")
+        require(1 <= self.record_count <= RECORDS_MAX, "field", f"{self.record_count} records")
+        require(self.epoch >= 1, "field", "epoch 0")
+        require(1 <= self.first_seq <= U64 - self.record_count, "field", "first_seq")
+        require(self.durable_seq < self.first_seq, "field", "durable_seq")
+        require(self.data_raw <= DATA_MAX, "field", f"data_raw {self.data_raw}")
         if self.flags & LZ4:
-            _require(lz4_lengths_valid(self.data_stored, self.data_raw), "field", "data lengths")
-            _require(self.data_off == table_end, "field", f"data_off {self.data_off}")
+            require(lz4_lengths_valid(self.data_stored, self.data_raw), "field", "data lengths")
+            require(self.data_off == table_end, "field", f"data_off {self.data_off}")
         else:
-            _require(self.data_stored == self.data_raw, "field", "data lengths")
-            _require(self.data_off == _round_up(table_end), "field", f"data_off {self.data_off}")
-        _require(self.total == _round_up(self.data_off + self.data_stored), "field",
+            require(self.data_stored == self.data_raw, "field", "data lengths")
+            require(self.data_off == round_up(table_end), "field", f"data_off {self.data_off}")
+        require(self.total == round_up(self.data_off + self.data_stored), "field",
                  f"total {self.total}")
 
     def _check_payload(self, stored):
@@ -278,8 +115,8 @@ class Segment:
         data_end = self.data_off + self.data_stored
         packed = stored[self.data_off : data_end]
         crc = crc32c(stored[HEADER_BYTES:table_end], self.chain & 0xFFFFFFFF)
-        _require(crc32c(packed, crc) == self.payload_crc, "payload-crc", "checksum of the payload")
-        _require(_zero(stored[table_end : self.data_off]) and _zero(stored[data_end:]), "field",
+        require(crc32c(packed, crc) == self.payload_crc, "payload-crc", "checksum of the payload")
+        require(zero(stored[table_end : self.data_off]) and zero(stored[data_end:]), "field",
                  "padding")
         data = lz4_unpack(packed, self.data_raw) if self.flags & LZ4 else packed
         self.records = []
@@ -288,11 +125,11 @@ class Segment:
             record = self._record(stored, i, data)
             lengths += record.length
             if record.data is not None:
-                _require(record.data_off == end, "record", f"data of record {i} is not next")
+                require(record.data_off == end, "record", f"data of record {i} is not next")
                 end += record.length
             self.records.append(record)
-        _require(end == self.data_raw, "record", "data that belongs to no record")
-        _require(self.bytes_end >= lengths, "record", "bytes_end is too small")
+        require(end == self.data_raw, "record", "data that belongs to no record")
+        require(self.bytes_end >= lengths, "record", "bytes_end is too small")
 
     def _record(self, stored, index, data):
         r = Record()
@@ -300,19 +137,22 @@ class Segment:
          reserved) = _RECORD.unpack_from(stored, HEADER_BYTES + RECORD_BYTES * index)
         r.seq = self.first_seq + index
         what = f"record {index}"
-        _require(r.type in TYPE_NAMES and _zero(reserved), "record", what)
-        allowed = {WRITE: FUA, DISCARD: FUA, WRITE_ZEROES: FUA | NO_HOLE, MARK: 0}[r.type]
-        _require(r.flags & ~allowed == 0, "record", f"flags of {what}")
-        _require(r.length >= 1, "record", f"length of {what}")
-        _require(r.offset + r.length <= VOLUME_BYTES_MAX, "record", f"range of {what}")
+        require(r.type in TYPE_NAMES and zero(reserved), "record", what)
+        require(r.flags & ~TYPE_FLAGS[r.type] == 0, "record", f"flags of {what}")
+        require(r.length >= 1, "record", f"length of {what}")
+        require(r.offset + r.length <= VOLUME_BYTES_MAX, "record", f"range of {what}")
         if r.type == MARK:
-            _require(r.volume == 0 and r.offset == 0 and r.length <= 255, "record", what)
-        if r.type in (WRITE, MARK):
-            _require(r.data_off + r.length <= self.data_raw, "record", f"data of {what}")
+            require(r.volume == 0 and r.offset == 0 and r.length <= 255, "record", what)
+        if r.type == VOLUME:
+            require(r.offset == 0 and r.length == 96 and self.record_count == 1, "record", what)
+        if r.type in (WRITE, MARK, VOLUME):
+            require(r.data_off + r.length <= self.data_raw, "record", f"data of {what}")
             r.data = data[r.data_off : r.data_off + r.length]
-            _require(crc32c(r.data) == r.data_crc, "data-crc", f"checksum of {what}'s data")
+            require(crc32c(r.data) == r.data_crc, "data-crc", f"checksum of {what}'s data")
+            if r.type == VOLUME:
+                require(volume_entry(r.data, "record")["id"] == r.volume, "record", what)
         else:
-            _require(r.data_off == 0 and r.data_crc == 0, "record", f"{what} has no data")
+            require(r.data_off == 0 and r.data_crc == 0, "record", f"{what} has no data")
             r.data = None
         return r
 
@@ -336,89 +176,113 @@ def chain_root(group):
 # ---- superblock ----------------------------------------------------------------------------------
 
 SLOT_BYTES = 32768
-_SB = struct.Struct("<4sIQQQQ16sB3sI64sQQ128sQIIQQQQQQQQQQIII644s")
-_PEER = struct.Struct("<128sQQI108s")
-_VOLUME = struct.Struct("<H6sQ16s64s")
+_SB = struct.Struct("<4sIQQQQ16sB3sI64sQQ128sQIIQQQQQQQQQQIIIIQQQQQQQQ128sQQQQQ408s")
+_PEER = struct.Struct("<128sQQI4sQQQQ72s")
+ROLLBACK, HANDOVER, FLAGS = 256, 32, 511
 _SB_FIELDS = ("applied_seq", "applied_bytes", "applied_chain", "applied_off", "durable_seq",
               "sync_end_seq", "heard_head_seq", "heard_head_bytes", "heard_time_ns",
-              "promoted_time_ns", "volume_count", "history_count", "peer_count")
-assert _SB.size == 1024 and _PEER.size == 256 and _VOLUME.size == 96
+              "promoted_time_ns", "volume_count", "history_count", "peer_count",
+              "kept_history_count", "undo_id", "undo_bytes", "kept_seq", "kept_chain", "kept_bytes",
+              "kept_epoch", "kept_time_ns", "handover_seq", "handover_node", "verified_seq",
+              "verified_time_ns", "lost_writes", "lost_bytes", "lost_ns")
+assert _SB.size == 1024 and _PEER.size == 256
 
 
 def _entries(slot, at, size, count, limit, what):
-    _require(count <= limit, "field", f"{count} {what}")
-    _require(_zero(slot[at + size * count : at + size * limit]), "field", f"{what} behind the end")
+    require(count <= limit, "field", f"{count} {what}")
+    require(zero(slot[at + size * count : at + size * limit]), "field", f"{what} behind the end")
     return [slot[at + size * i : at + size * (i + 1)] for i in range(count)]
 
 
 def _distinct(values, what):
-    _require(len(set(values)) == len(values), "field", f"{what} twice")
+    require(len(set(values)) == len(values), "field", f"{what} twice")
+
+
+def _history(slot, at, count, epoch):
+    history = []
+    for entry in _entries(slot, at, 16, count, 128, "history entries"):
+        number, first_seq = struct.unpack("<QQ", entry)
+        before = history[-1] if history else {"epoch": 0, "first_seq": 1}
+        require(number > before["epoch"] and first_seq >= before["first_seq"], "field", "history")
+        history.append({"epoch": number, "first_seq": first_seq})
+    require(not history or history[-1]["epoch"] <= epoch, "field", "epoch")
+    return history
 
 
 def _superblock_lists(slot, sb):
-    sb["history"] = []
-    for entry in _entries(slot, 1024, 16, sb["history_count"], 128, "history entries"):
-        epoch, first_seq = struct.unpack("<QQ", entry)
-        before = sb["history"][-1] if sb["history"] else {"epoch": 0, "first_seq": 1}
-        _require(epoch > before["epoch"] and first_seq >= before["first_seq"], "field", "history")
-        sb["history"].append({"epoch": epoch, "first_seq": first_seq})
-    _require(not sb["history"] or sb["history"][-1]["epoch"] <= sb["epoch"], "field", "epoch")
+    sb["history"] = _history(slot, 1024, sb["history_count"], sb["epoch"])
     sb["peers"] = []
     for entry in _entries(slot, 4096, 256, sb["peer_count"], 8, "peers"):
-        node, durable_seq, released_seq, flags, reserved = _PEER.unpack(entry)
-        node = _text(node, "peer")
-        _require(node_valid(node) and flags & ~1 == 0 and _zero(reserved), "field", "peer")
+        (node, durable_seq, released_seq, flags, reserved0, verified_seq, verified_time_ns, copy_seq,
+         copy_time_ns, reserved) = _PEER.unpack(entry)
+        node = text(node, "peer")
+        require(node_valid(node) and flags & ~3 == 0 and zero(reserved0) and zero(reserved),
+                 "field", "peer")
         sb["peers"].append({"node": node.decode(), "durable_seq": durable_seq,
-                            "released_seq": released_seq, "needs_sync": bool(flags & 1)})
+                            "released_seq": released_seq, "needs_sync": bool(flags & 1),
+                            "needs_compare": bool(flags & 2), "verified_seq": verified_seq,
+                            "verified_time_ns": verified_time_ns, "copy_seq": copy_seq,
+                            "copy_time_ns": copy_time_ns})
     _distinct([peer["node"] for peer in sb["peers"]], "peer")
-    sb["volumes"] = []
-    for entry in _entries(slot, 8192, 96, sb["volume_count"], 128, "volumes"):
-        number, reserved, size, ident, name = _VOLUME.unpack(entry)
-        name = _text(name, "volume")
-        _require(name_valid(name) and _zero(reserved) and size <= VOLUME_BYTES_MAX
-                 and not _zero(ident), "field", "volume")
-        sb["volumes"].append({"id": number, "name": name.decode(), "size": size,
-                              "uuid": str(uuid.UUID(bytes=ident))})
+    sb["volumes"] = [volume_entry(entry, "field") for entry in
+                     _entries(slot, 8192, 96, sb["volume_count"], 128, "volumes")]
     for key in ("id", "name", "uuid"):
         _distinct([volume[key] for volume in sb["volumes"]], f"volume {key}")
+    stamps = _entries(slot, 20480, 16, sb["volume_count"], 128, "stamps")
+    for volume, stamp in zip(sb["volumes"], stamps):
+        volume["mtime_ns"], volume["sample"] = struct.unpack("<QQ", stamp)
+
+
+def _superblock_kept(slot, sb):
+    count = sb["kept_history_count"]
+    if sb["undo_id"] == 0:
+        require(sb["undo_bytes"] == 0 and sb["kept_seq"] == 0 and count == 0
+                 and sb["flags"] & ROLLBACK == 0, "field", "a kept position without an undo log")
+    sb["kept_history"] = _history(slot, 6144, count, sb["kept_epoch"])
+    node = sb["handover_node"]
+    require(node_valid(node) or (node == b"" and sb["flags"] & HANDOVER == 0), "field",
+             "handover_node")
+    sb["handover_node"] = node.decode()
 
 
 def superblock_decode(slot):
     """One slot as a dictionary."""
-    _require(len(slot) == SLOT_BYTES, "short", "fewer than 32768 bytes")
+    require(len(slot) == SLOT_BYTES, "short", "fewer than 32768 bytes")
     (magic, version, compat, ro_compat, incompat, generation, group, role, reserved0, flags, name,
      epoch, fenced_by_epoch, fenced_by, slot_bytes, slots, applied_slot,
      *numbers, reserved1) = _SB.unpack_from(slot)
-    _require(magic == b"HFSB", "none", "not a superblock")
-    _require(crc32c(slot[:-4]) == struct.unpack("<I", slot[-4:])[0], "none", "checksum")
-    _require(version == 1 and ro_compat == 0 and incompat == 0, "version", "a newer program's")
+    require(magic == b"HFSB", "none", "not a superblock")
+    require(crc32c(slot[:-4]) == struct.unpack("<I", slot[-4:])[0], "none", "checksum")
+    require(version == 1 and ro_compat == 0 and incompat == 0, "version", "a newer program's")
     sb = {"generation": generation, "features_compat": compat,
           "group": str(uuid.UUID(bytes=group)), "role": role, "flags": flags,
-          "name": _text(name, "name").decode("latin-1"), "epoch": epoch,
+          "name": text(name, "name").decode("latin-1"), "epoch": epoch,
           "fenced_by_epoch": fenced_by_epoch,
-          "fenced_by": _text(fenced_by, "fenced_by").decode("latin-1"), "slot_bytes": slot_bytes,
+          "fenced_by": text(fenced_by, "fenced_by").decode("latin-1"), "slot_bytes": slot_bytes,
           "slots": slots, "applied_slot": applied_slot}
     sb.update(zip(_SB_FIELDS, numbers))
-    _require(1 <= role <= 3 and flags & ~15 == 0, "field", "role or flags")
-    _require(name_valid(sb["name"].encode("latin-1")), "field", "name")
-    _require(not sb["fenced_by"] or node_valid(sb["fenced_by"].encode("latin-1")), "field",
+    sb["handover_node"] = text(sb["handover_node"], "handover_node")
+    require(1 <= role <= 3 and flags & ~FLAGS == 0, "field", "role or flags")
+    require(name_valid(sb["name"].encode("latin-1")), "field", "name")
+    require(not sb["fenced_by"] or node_valid(sb["fenced_by"].encode("latin-1")), "field",
              "fenced_by")
-    for part in (reserved0, reserved1, slot[3072:4096], slot[6144:8192], slot[20480:32764]):
-        _require(_zero(part), "field", "reserved bytes")
+    for part in (reserved0, reserved1, slot[3072:4096], slot[22528:32764]):
+        require(zero(part), "field", "reserved bytes")
     if slots == 0:
-        _require(applied_slot == 0 and sb["applied_off"] == 0, "field", "applied place")
+        require(applied_slot == 0 and sb["applied_off"] == 0, "field", "applied place")
     else:
-        _require(BLOCK <= slot_bytes <= VOLUME_BYTES_MAX and slot_bytes % BLOCK == 0, "field",
+        require(BLOCK <= slot_bytes <= VOLUME_BYTES_MAX and slot_bytes % BLOCK == 0, "field",
                  "slot_bytes")
-        _require(applied_slot < slots and sb["applied_off"] <= slot_bytes
+        require(applied_slot < slots and sb["applied_off"] <= slot_bytes
                  and sb["applied_off"] % BLOCK == 0, "field", "applied place")
     _superblock_lists(slot, sb)
+    _superblock_kept(slot, sb)
     return sb
 
 
 def superblock_choose(data):
     """(superblock, index of its slot) that rules in a whole file."""
-    _require(len(data) == 2 * SLOT_BYTES, "short", "a superblock file has 65536 bytes")
+    require(len(data) == 2 * SLOT_BYTES, "short", "a superblock file has 65536 bytes")
     slots = [data[:SLOT_BYTES], data[SLOT_BYTES:]]
     found = [None, None]
     worst = None
@@ -432,10 +296,10 @@ def superblock_choose(data):
         raise worst
     if found[0] and found[1]:
         same = found[0]["generation"] == found[1]["generation"]
-        _require(not same or slots[0] == slots[1], "field", "two superblocks of one generation")
+        require(not same or slots[0] == slots[1], "field", "two superblocks of one generation")
         chosen = int(found[1]["generation"] > found[0]["generation"])
     else:
-        _require(found[0] or found[1], "none", "neither slot holds a superblock")
+        require(found[0] or found[1], "none", "neither slot holds a superblock")
         chosen = int(found[0] is None)
     return found[chosen], chosen
 
@@ -458,7 +322,7 @@ class Journal:
         if slot not in self.maps:
             with open(os.path.join(self.dir, "journal", f"{slot:08d}"), "rb") as file:
                 self.maps[slot] = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-            _require(len(self.maps[slot]) == self.sb["slot_bytes"], "journal",
+            require(len(self.maps[slot]) == self.sb["slot_bytes"], "journal",
                      f"slot {slot} has {len(self.maps[slot])} bytes")
         return self.maps[slot]
 
@@ -559,7 +423,7 @@ class Journal:
         """Raises when something shows that more had been durable than read() found."""
         slot, off, seq, _ = self.end
         what = f"the journal ends before seq {seq} at slot {slot} offset {off}, but "
-        _require(self.sb["durable_seq"] < seq, "damage",
+        require(self.sb["durable_seq"] < seq, "damage",
                  f"{what}the superblock knows seq {self.sb['durable_seq']} as durable")
         last_epoch = found[-1][2].epoch if found else 0
         count = self.sb["slots"]
@@ -578,17 +442,17 @@ class Journal:
                 continue
             where = f"{what}the segment in slot {other} at offset {at} was written "
             if self.sb["role"] != 2 and later.epoch == self.sb["epoch"]:
-                _require(later.durable_seq < seq, "damage", where + "when more was durable")
+                require(later.durable_seq < seq, "damage", where + "when more was durable")
             elif (other, at) not in places:
                 linked = linked + 1 if later.chain == chain else 1
                 chain = later.chain_behind
-                _require(linked < 16, "damage", where + "far behind")
+                require(linked < 16, "damage", where + "far behind")
 
 
 def apply_record(record, files):
     """One record onto volume images; volumes that nobody asked for are passed over."""
     file = files.get(record.volume)
-    if record.type == MARK or file is None:
+    if record.type in (MARK, VOLUME) or file is None:
         return
     if record.type == WRITE:
         os.pwrite(file, record.data, record.offset)
@@ -604,65 +468,101 @@ def apply_record(record, files):
 _FRAME = struct.Struct("<4sHHIIQQQQ12sI")
 FRAME_BYTES = 64
 FRAME_NAMES = ("", "hello", "welcome", "refuse", "start", "segment", "ack", "heartbeat",
-               "sync-data", "sync-zero", "sync-end", "sync-ack", "bye")
+               "sync-data", "sync-zero", "sync-end", "sync-ack", "bye", "sync-hash", "hash-result",
+               "ranges", "handover", "handed", "verified")
 _MESSAGES = (1, 2, 3, 4, 7, 12)
-assert _FRAME.size == FRAME_BYTES
+_RANGE = struct.Struct("<QIHH")
+assert _FRAME.size == FRAME_BYTES and _RANGE.size == 16
+
+
+def frame_head(head):
+    """The document of a frame's 64 bytes, the length of its body and the body's checksum."""
+    require(len(head) == FRAME_BYTES, "short", "fewer than 64 bytes")
+    (magic, kind, flags, length, body_crc, epoch, seq, arg1, arg2, reserved,
+     header_crc) = _FRAME.unpack(head)
+    require(magic == b"HFFR", "magic", "not a frame")
+    require(crc32c(head[:60]) == header_crc, "crc", "checksum of the header")
+    require(1 <= kind < len(FRAME_NAMES) and zero(reserved), "type",
+             f"type {kind} or reserved bytes")
+    require(flags & ~(1 if kind == 8 else 0) == 0, "type", f"flags {flags:#x}")
+    if kind in _MESSAGES:
+        require(length <= 65536, "length", f"{length} bytes")
+        require(seq == arg1 == arg2 == 0, "field", "arguments of a message")
+    elif kind == 5:
+        require(BLOCK <= length <= TOTAL_MAX and length % BLOCK == 0, "length", f"{length} bytes")
+        require(1 <= seq <= arg1 < seq + RECORDS_MAX and arg2 == 0 and body_crc == 0, "field",
+                 "arguments of a segment")
+    elif kind == 8:
+        _frame_content(flags, length, arg1, arg2)
+    elif kind == 13:
+        require(length == 16, "length", f"{length} bytes")
+        require((arg2 & 0xFFFFFFFF) * 512 <= DATA_MAX, "field", "range")
+        _frame_range(arg1, arg2)
+    elif kind == 15:
+        require(length <= 65536 and length % 16 == 0, "length", f"{length} bytes")
+        require(seq <= 1 and arg1 == arg2 == 0, "field", "arguments")
+    elif kind == 17:
+        require(length <= 65536, "length", f"{length} bytes")
+        require(arg1 == arg2 == 0, "field", "arguments")
+    else:
+        _frame_bodyless(kind, length, body_crc, seq, arg1, arg2)
+    return {"frame": FRAME_NAMES[kind], "flags": flags, "body": length, "epoch": epoch, "seq": seq,
+            "arg1": arg1, "arg2": arg2}, length, body_crc
 
 
 def frame_decode(data, at):
     """(document, body) of the frame at an offset; the body is checked, too."""
-    head = bytes(data[at : at + FRAME_BYTES])
-    _require(len(head) == FRAME_BYTES, "short", "fewer than 64 bytes")
-    (magic, kind, flags, length, body_crc, epoch, seq, arg1, arg2, reserved,
-     header_crc) = _FRAME.unpack(head)
-    _require(magic == b"HFFR", "magic", "not a frame")
-    _require(crc32c(head[:60]) == header_crc, "crc", "checksum of the header")
-    _require(1 <= kind <= 12 and _zero(reserved), "type", f"type {kind} or reserved bytes")
-    _require(flags & ~(1 if kind == 8 else 0) == 0, "type", f"flags {flags:#x}")
+    document, length, body_crc = frame_head(bytes(data[at : at + FRAME_BYTES]))
     body = bytes(data[at + FRAME_BYTES : at + FRAME_BYTES + length])
-    if kind in _MESSAGES:
-        _require(length <= 65536, "length", f"{length} bytes")
-        _require(seq == arg1 == arg2 == 0, "field", "arguments of a message")
-    elif kind == 5:
-        _require(BLOCK <= length <= TOTAL_MAX and length % BLOCK == 0, "length", f"{length} bytes")
-        _require(1 <= seq <= arg1 < seq + RECORDS_MAX and arg2 == 0 and body_crc == 0, "field",
-                 "arguments of a segment")
-    elif kind == 8:
-        _frame_content(flags, length, arg1, arg2)
-    else:
-        _frame_bodyless(kind, length, body_crc, seq, arg1, arg2)
-    _require(len(body) == length, "short", f"fewer than {length} bytes of body")
-    if kind != 5:
-        _require((crc32c(body) if length else 0) == body_crc, "crc", "checksum of the body")
-    return {"frame": FRAME_NAMES[kind], "flags": flags, "body": length, "epoch": epoch, "seq": seq,
-            "arg1": arg1, "arg2": arg2}, body
+    require(len(body) == length, "short", f"fewer than {length} bytes of body")
+    if document["frame"] != "segment":
+        require((crc32c(body) if length else 0) == body_crc, "crc", "checksum of the body")
+    return document, body
 
 
 def _frame_content(flags, length, arg1, arg2):
     raw = arg2 & 0xFFFFFFFF
-    _require(1 <= length and raw <= DATA_MAX, "length", "content")
-    _require(lz4_lengths_valid(length, raw) if flags else length == raw, "length", "content")
-    _require(arg2 >> 32 <= 65535 and arg1 + raw <= VOLUME_BYTES_MAX, "field", "range")
+    require(1 <= length and raw <= DATA_MAX, "length", "content")
+    require(lz4_lengths_valid(length, raw) if flags else length == raw, "length", "content")
+    require(arg2 >> 32 <= 65535 and arg1 + raw <= VOLUME_BYTES_MAX, "field", "range")
+
+
+def _frame_range(arg1, arg2):
+    sectors = arg2 & 0xFFFFFFFF
+    require(sectors >= 1 and arg2 >> 32 <= 65535
+             and arg1 + 512 * sectors <= VOLUME_BYTES_MAX, "field", "range")
 
 
 def _frame_bodyless(kind, length, body_crc, seq, arg1, arg2):
-    _require(length == 0, "length", "a body where there is none")
-    _require(body_crc == 0, "field", "checksum of no body")
+    require(length == 0, "length", "a body where there is none")
+    require(body_crc == 0, "field", "checksum of no body")
     if kind == 6:
-        _require(arg1 <= seq <= arg2, "field", "acknowledgement")
+        require(arg1 <= seq <= arg2, "field", "acknowledgement")
     elif kind == 9:
-        sectors = arg2 & 0xFFFFFFFF
-        _require(sectors >= 1 and arg2 >> 32 <= 65535
-                 and arg1 + 512 * sectors <= VOLUME_BYTES_MAX, "field", "range")
-    else:
-        _require(arg1 == 0 and arg2 == 0, "field", "arguments")
+        _frame_range(arg1, arg2)
+    elif kind == 14:
+        require(seq >= 1 and arg1 <= 1 and arg2 == 0, "field", "result")
+    elif kind == 16:
+        require(arg2 == 0, "field", "arguments")
+    elif kind != 18:
+        require(arg1 == 0 and arg2 == 0, "field", "arguments")
+
+
+def ranges_decode(body):
+    """What a RANGES frame names."""
+    ranges = []
+    for offset, sectors, volume, reserved in _RANGE.iter_unpack(body):
+        require(reserved == 0 and sectors >= 1 and offset + 512 * sectors <= VOLUME_BYTES_MAX,
+                 "field", "range")
+        ranges.append({"volume": volume, "offset": offset, "length": 512 * sectors})
+    return ranges
 
 
 def frame_content(document, body):
     """What a frame carries beyond its header, checked: a segment, or the unpacked content."""
     if document["frame"] == "segment":
         segment = Segment(body)
-        _require(segment.total == len(body) and segment.first_seq == document["seq"]
+        require(segment.total == len(body) and segment.first_seq == document["seq"]
                  and segment.last_seq == document["arg1"], "field", "frame and segment differ")
         return segment
     if document["frame"] == "sync-data":
@@ -748,8 +648,26 @@ def command_frames(args):
             document["segment"] = content.document()
         elif content is not None:
             document["content_crc"] = crc32c(content)
+        elif document["frame"] == "sync-hash":
+            document["hash"] = body.hex()
+        elif document["frame"] == "ranges":
+            document["ranges"] = ranges_decode(body)
         emit({"offset": at, **document})
         at += FRAME_BYTES + len(body)
+
+
+def command_verdicts(args):
+    decode, size = {"superblock": (superblock_decode, SLOT_BYTES),
+                    "frame": (frame_head, FRAME_BYTES)}[args.kind]
+    with open(args.file, "rb") as file:
+        data = file.read()
+    for at in range(0, len(data), size):
+        try:
+            found = decode(data[at : at + size])
+            document = found if isinstance(found, dict) else found[0]
+            emit({"offset": at, "verdict": "right", **document})
+        except FormatError as error:
+            emit({"offset": at, "verdict": error.kind})
 
 
 def main():
@@ -762,6 +680,10 @@ def main():
         command.set_defaults(run=run)
         if name == "segments":
             command.add_argument("--records", action="store_true", help="print each record, too")
+    verdicts = commands.add_parser("verdicts")
+    verdicts.add_argument("kind", choices=("superblock", "frame"))
+    verdicts.add_argument("file")
+    verdicts.set_defaults(run=command_verdicts)
     for name, run in (("journal", command_journal), ("replay", command_replay)):
         command = commands.add_parser(name)
         command.add_argument("group_dir")

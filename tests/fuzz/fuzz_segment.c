@@ -50,6 +50,22 @@ static void check_again(const uint8_t *bytes, const struct segment_header *heade
 	}
 }
 
+/* The entry of a volume, where its bytes came through whole. */
+static void check_volume(const uint8_t *row, const struct segment_header *header,
+			 const uint8_t *data)
+{
+	uint8_t again[RECORD_VOLUME_BYTES];
+	struct superblock_volume volume;
+	struct record record;
+
+	must(record_decode(row, header, &record) == 0);
+	if (record.type != RECORD_VOLUME ||
+	    record_volume_decode(data + record.data_off, &volume) != 0)
+		return;
+	record_volume_encode(&volume, again);
+	must(memcmp(again, data + record.data_off, sizeof(again)) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
 	struct segment_header header;
@@ -68,7 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 		check_again(bytes, &header);
 		data = malloc(header.data_raw_bytes + !header.data_raw_bytes);
 		must(data != NULL);
-		(void)segment_unpack(bytes, &header, data);
+		if (segment_unpack(bytes, &header, data) == 0)
+			check_volume(bytes + SEGMENT_HEADER_BYTES, &header, data);
 		if (!(header.flags & SEGMENT_LZ4))
 			(void)segment_unpack(bytes, &header, NULL);
 		free(data);

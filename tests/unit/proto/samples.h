@@ -124,6 +124,29 @@ static inline bool sample_add_random(struct sample *sample, struct prng *prng, u
 	return true;
 }
 
+/* A volume that comes, grows or goes: alone in its segment. */
+static inline void sample_add_volume(struct sample *sample, struct prng *prng)
+{
+	struct superblock_volume volume = {
+		.id = (uint16_t)prng_next(prng),
+		.uuid = sample_uuid((uint8_t)prng_next(prng)),
+		.size_bytes = prng_below(prng, VOLUME_BYTES_MAX) + 1,
+	};
+	struct record record = {
+		.type = RECORD_VOLUME,
+		.flags = prng_chance(prng, 1, 3) ? RECORD_GONE : 0,
+		.volume = volume.id,
+		.length_bytes = RECORD_VOLUME_BYTES,
+		.delta_us = (uint32_t)prng_next(prng),
+	};
+	uint8_t entry[RECORD_VOLUME_BYTES];
+
+	memset(volume.name, 'a' + (int)prng_below(prng, 26),
+	       prng_between(prng, 1, VOLUME_NAME_MAX));
+	record_volume_encode(&volume, entry);
+	sample_add(sample, record, entry);
+}
+
 static inline void sample_random(struct sample *sample, struct prng *prng, uint64_t first_seq,
 				 uint64_t chain, uint32_t records_max, uint32_t data_max)
 {
@@ -131,6 +154,10 @@ static inline void sample_random(struct sample *sample, struct prng *prng, uint6
 	unsigned noise = (unsigned)prng_below(prng, 5) * 25;
 
 	sample_begin(sample, first_seq, chain);
+	if (prng_chance(prng, 1, 24) && data_max >= RECORD_VOLUME_BYTES) {
+		sample_add_volume(sample, prng);
+		return;
+	}
 	while (sample->header.records < wanted || sample->header.records == 0) {
 		uint32_t left = data_max - sample->header.data_raw_bytes;
 
@@ -209,6 +236,75 @@ static inline void superblock_sample(struct superblock *sb, uint32_t volumes, ui
 		sb->peers[i].durable_seq = 1000 + i;
 		sb->peers[i].released_seq = i;
 		sb->peers[i].needs_sync = i % 2 == 1;
+	}
+}
+
+/* Half of the time 0. */
+static inline uint64_t sample_number(struct prng *prng)
+{
+	return prng_chance(prng, 1, 2) ? 0 : prng_next(prng) >> prng_below(prng, 64);
+}
+
+static inline void kept_random(struct superblock *sb, struct prng *prng)
+{
+	struct superblock_kept *kept = &sb->kept;
+	uint32_t i;
+
+	kept->chain = sample_number(prng);
+	kept->bytes = sample_number(prng);
+	kept->epoch = sb->epoch;
+	kept->time_ns = sample_number(prng);
+	if (prng_chance(prng, 1, 3))
+		return;
+	kept->undo_id = prng_next(prng) | 1;
+	kept->undo_bytes = sample_number(prng);
+	kept->seq = sample_number(prng);
+	kept->history_count = (uint32_t)prng_below(prng, sb->history_count + 1);
+	for (i = 0; i < kept->history_count; i++)
+		kept->history[i] = sb->history[i];
+}
+
+/* What may stand in a superblock beyond superblock_sample(), at random. */
+static inline void superblock_random(struct superblock *sb, struct prng *prng)
+{
+	static const uint32_t flags[] = { SUPERBLOCK_CLEAN,   SUPERBLOCK_EVER_CONSISTENT,
+					  SUPERBLOCK_SYNCING, SUPERBLOCK_PROMOTING,
+					  SUPERBLOCK_REJOIN,  SUPERBLOCK_HANDOVER,
+					  SUPERBLOCK_HELD,    SUPERBLOCK_SELF_DIRTY,
+					  SUPERBLOCK_ROLLBACK };
+	uint32_t i;
+
+	superblock_sample(sb, (uint32_t)prng_below(prng, GROUP_VOLUMES_MAX + 1),
+			  (uint32_t)prng_below(prng, HISTORY_MAX + 1),
+			  (uint32_t)prng_below(prng, GROUP_PEERS_MAX + 1));
+	kept_random(sb, prng);
+	sb->role = (uint8_t)prng_between(prng, GROUP_PRIMARY, GROUP_FENCED);
+	sb->flags = 0;
+	for (i = 0; i < array_len(flags); i++) {
+		if (prng_chance(prng, 1, 2))
+			sb->flags |= flags[i];
+	}
+	if (sb->kept.undo_id == 0)
+		sb->flags &= ~(uint32_t)SUPERBLOCK_ROLLBACK;
+	if ((sb->flags & SUPERBLOCK_HANDOVER) || prng_chance(prng, 1, 2))
+		snprintf(sb->handover_node, sizeof(sb->handover_node), "holdfast://node/%c",
+			 (char)('a' + prng_below(prng, 26)));
+	sb->handover_seq = sample_number(prng);
+	sb->verified_seq = sample_number(prng);
+	sb->verified_time_ns = sample_number(prng);
+	sb->lost_writes = sample_number(prng);
+	sb->lost_bytes = sample_number(prng);
+	sb->lost_ns = sample_number(prng);
+	for (i = 0; i < sb->peer_count; i++) {
+		sb->peers[i].needs_compare = prng_chance(prng, 1, 2);
+		sb->peers[i].verified_seq = sample_number(prng);
+		sb->peers[i].verified_time_ns = sample_number(prng);
+		sb->peers[i].copy_seq = sample_number(prng);
+		sb->peers[i].copy_time_ns = sample_number(prng);
+	}
+	for (i = 0; i < sb->volume_count; i++) {
+		sb->stamps[i].mtime_ns = sample_number(prng);
+		sb->stamps[i].sample = sample_number(prng);
 	}
 }
 

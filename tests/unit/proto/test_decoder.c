@@ -8,15 +8,32 @@
 
 static struct sample sample;
 
+static void print_volume(char *out, size_t max, const uint8_t *data)
+{
+	struct superblock_volume volume;
+	char text[UUID_TEXT_BYTES];
+	int r;
+
+	assert_int_equal(record_volume_decode(data, &volume), 0);
+	r = snprintf(out, max, "\"entry\":{\"id\":%u,\"name\":\"%s\",\"size\":%ju,\"uuid\":\"%s\"}",
+		     volume.id, volume.name, (uintmax_t)volume.size_bytes,
+		     uuid_format(&volume.uuid, text));
+	assert_true(r > 0 && (size_t)r < max);
+}
+
 static size_t print_record(char *out, size_t max, const struct record *record, uint64_t seq)
 {
-	static const char *const types[] = { "", "write", "discard", "write-zeroes", "mark" };
+	static const char *const types[] = { "",     "write", "discard", "write-zeroes",
+					     "mark", "volume" };
+	const uint8_t *data = sample_data(&sample) + record->data_off;
 	char where[400];
 	int r;
 
 	if (record->type == RECORD_MARK)
 		snprintf(where, sizeof(where), "\"name\":\"%.*s\"", (int)record->length_bytes,
-			 (const char *)sample_data(&sample) + record->data_off);
+			 (const char *)data);
+	else if (record->type == RECORD_VOLUME)
+		print_volume(where, sizeof(where), data);
 	else
 		snprintf(where, sizeof(where), "\"volume\":%u,\"offset\":%ju", record->volume,
 			 (uintmax_t)record->offset_bytes);
@@ -115,11 +132,12 @@ static void test_damage_is_seen(void **state)
 static void test_golden(void **state)
 {
 	const char *source = getenv("HOLDFAST_SOURCE");
-	static const char *const files[][2] = { { "segments", "raw.seg" },
-						{ "segments", "lz4.seg" },
-						{ "segments", "first.seg" },
-						{ "superblock", "superblock.sb" },
-						{ "frames", "dialogue.frame" } };
+	static const char *const files[][2] = {
+		{ "segments", "raw.seg" },    { "segments", "lz4.seg" },
+		{ "segments", "first.seg" },  { "superblock", "superblock.sb" },
+		{ "segments", "volume.seg" }, { "superblock", "kept.sb" },
+		{ "frames", "return.frame" }, { "frames", "dialogue.frame" }
+	};
 	char args[1024], here[512];
 	uint8_t content[4096] = { 0 };
 	size_t i;

@@ -155,7 +155,7 @@ static void apply(const struct placed *placed, uint64_t last_seq)
 		if (record.type == RECORD_WRITE)
 			memcpy(images[record.volume] + record.offset_bytes, data + record.data_off,
 			       record.length_bytes);
-		else if (record.type != RECORD_MARK)
+		else if (record_has_range(&record))
 			memset(images[record.volume] + record.offset_bytes, 0, record.length_bytes);
 	}
 }

@@ -114,6 +114,71 @@ static size_t make_superblock(uint8_t *out)
 	return SUPERBLOCK_FILE_BYTES;
 }
 
+/* A volume that grew: alone in its segment. It would pack; raw, it is frozen to the last byte. */
+static size_t make_volume(uint8_t *out)
+{
+	struct superblock_volume volume = {
+		.id = 513, .uuid = sample_uuid(9), .size_bytes = 1ull << 41, .name = "orders-wal"
+	};
+	uint8_t entry[RECORD_VOLUME_BYTES], *stored;
+
+	record_volume_encode(&volume, entry);
+	sample_begin(&sample, 1000, 0x0123456789abcdefull);
+	sample_add(&sample,
+		   (struct record){ .type = RECORD_VOLUME,
+				    .volume = 513,
+				    .length_bytes = RECORD_VOLUME_BYTES },
+		   entry);
+	stored = segment_seal_raw(&sample.header, sample.table, sample_data(&sample));
+	memcpy(out, stored, sample.header.total_bytes);
+	return sample.header.total_bytes;
+}
+
+/* Slot 0: a standby that is being copied to and keeps a position; slot 1: a primary that handed
+ * over, and knows its standbys and stamps. */
+static size_t make_kept(uint8_t *out)
+{
+	uint32_t i;
+
+	superblock_sample(&sb, 2, 3, 0);
+	sb.flags = SUPERBLOCK_EVER_CONSISTENT | SUPERBLOCK_SYNCING | SUPERBLOCK_REJOIN |
+		   SUPERBLOCK_SELF_DIRTY | SUPERBLOCK_ROLLBACK;
+	sb.verified_seq = 123450000;
+	sb.verified_time_ns = 1700000000222222222ull;
+	sb.kept = (struct superblock_kept){ .undo_id = 0x0123456789abcdefull,
+					    .undo_bytes = 3ull << 20,
+					    .seq = 123400000,
+					    .chain = 0xfeedfacecafebeefull,
+					    .bytes = 0x1234000000ull,
+					    .epoch = 999,
+					    .time_ns = 1700000000333333333ull,
+					    .history_count = 2 };
+	sb.kept.history[0] = sb.history[0];
+	sb.kept.history[1] = sb.history[1];
+	superblock_encode(&sb, out);
+
+	superblock_sample(&sb, 2, 1, 2);
+	sb.generation = 42;
+	sb.role = GROUP_PRIMARY;
+	sb.flags = SUPERBLOCK_CLEAN | SUPERBLOCK_HANDOVER | SUPERBLOCK_HELD;
+	sb.handover_seq = 123456789;
+	snprintf(sb.handover_node, sizeof(sb.handover_node), "holdfast://node/b.example");
+	sb.lost_writes = 17;
+	sb.lost_bytes = 69632;
+	sb.lost_ns = UINT64_MAX;
+	for (i = 0; i < 2; i++) {
+		sb.peers[i].needs_compare = i == 1;
+		sb.peers[i].verified_seq = 123000000 + i;
+		sb.peers[i].verified_time_ns = 1700000000444444444ull + i;
+		sb.peers[i].copy_seq = 122000000 + i;
+		sb.peers[i].copy_time_ns = 1700000000555555555ull + i;
+		sb.stamps[i].mtime_ns = 1700000000666666666ull + i;
+		sb.stamps[i].sample = 0x1020304050607080ull + i;
+	}
+	superblock_encode(&sb, out + SUPERBLOCK_SLOT_BYTES);
+	return SUPERBLOCK_FILE_BYTES;
+}
+
 static size_t put_frame(uint8_t *out, struct frame frame, const uint8_t *body)
 {
 	frame.epoch = 3;
@@ -226,6 +291,87 @@ static size_t make_frames(uint8_t *out)
 	return len;
 }
 
+/* The frames and fields of return, comparison and switchover. */
+static size_t put_return_messages(uint8_t *out)
+{
+	static uint8_t body[FRAME_CONTROL_MAX_BYTES];
+	struct link_start compare = start;
+	struct link_heartbeat lost = heartbeat;
+	size_t len = 0;
+
+	hello_sample(&hello, 1, 1);
+	hello.mode = LINK_SYNC_ALL;
+	welcome = (struct link_welcome){
+		.protocol = 1,
+		.node = "a.example",
+		.epoch = 3,
+		.durable = { .epoch = 2, .seq = 999, .chain = 77, .bytes = 88 },
+		.applied_seq = 998,
+		.syncing = true,
+		.window_bytes = 1u << 26,
+		.seeded = true,
+		.diverged = true,
+		.common_seq = 900,
+		.ranges = 2,
+		.kept = true,
+		.kept_seq = 850,
+	};
+	compare.compare = true;
+	lost.mode = LINK_SYNC_LOST;
+	len += put_message(out + len, FRAME_HELLO, body,
+			   link_hello_pack(&hello, body, sizeof(body)));
+	len += put_message(out + len, FRAME_WELCOME, body,
+			   link_welcome_pack(&welcome, body, sizeof(body)));
+	len += put_message(out + len, FRAME_START, body,
+			   link_start_pack(&compare, body, sizeof(body)));
+	len += put_message(out + len, FRAME_HEARTBEAT, body,
+			   link_heartbeat_pack(&lost, body, sizeof(body)));
+	return len;
+}
+
+static size_t make_return(uint8_t *out)
+{
+	static const uint8_t ranges[2 * FRAME_RANGE_BYTES] = {
+		0, 16, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, /* 4096, 8 sectors, volume 1 */
+		0, 0,  2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, /* 131072, 1 sector, volume 256 */
+	};
+	static uint8_t body[FRAME_CONTROL_MAX_BYTES];
+	size_t len = put_return_messages(out);
+	struct frame handed = { .type = FRAME_HANDED, .seq = 1010 };
+
+	len += put_frame(out + len,
+			 (struct frame){ .type = FRAME_RANGES, .body_bytes = FRAME_RANGE_BYTES },
+			 ranges);
+	len += put_frame(
+		out + len,
+		(struct frame){ .type = FRAME_RANGES, .seq = 1, .body_bytes = sizeof(ranges) },
+		ranges);
+	fill(body, FRAME_HASH_BYTES, 5, true);
+	len += put_frame(out + len,
+			 (struct frame){ .type = FRAME_SYNC_HASH,
+					 .seq = 1004,
+					 .arg1 = 1ull << 41,
+					 .arg2 = frame_range_arg(513, 2048),
+					 .body_bytes = FRAME_HASH_BYTES },
+			 body);
+	len += put_frame(out + len,
+			 (struct frame){ .type = FRAME_HASH_RESULT, .seq = 1, .arg1 = 1 }, NULL);
+	len += put_frame(out + len,
+			 (struct frame){ .type = FRAME_VERIFIED,
+					 .seq = 1004,
+					 .arg1 = 1700000000777777777ull,
+					 .arg2 = 1 },
+			 NULL);
+	len += put_frame(out + len,
+			 (struct frame){ .type = FRAME_HANDOVER, .seq = 1010, .arg1 = 0xabcdef },
+			 NULL);
+	len += put_frame(out + len, handed, NULL);
+	handed.seq = 0;
+	handed.body_bytes = (uint32_t)link_bye_pack(&bye, body, sizeof(body));
+	len += put_frame(out + len, handed, body);
+	return len;
+}
+
 struct golden_file {
 	const char *name;
 	size_t (*make)(uint8_t *out);
@@ -234,7 +380,8 @@ struct golden_file {
 static const struct golden_file files[] = {
 	{ "raw.seg", make_raw },	   { "lz4.seg", make_lz4 },
 	{ "first.seg", make_first },	   { "superblock.sb", make_superblock },
-	{ "dialogue.frame", make_frames },
+	{ "dialogue.frame", make_frames }, { "volume.seg", make_volume },
+	{ "kept.sb", make_kept },	   { "return.frame", make_return },
 };
 
 /* ---- files ------------------------------------------------------------------------------------
@@ -321,18 +468,19 @@ static void test_segments(void **state)
 	check_segment("raw.seg");
 	check_same("first.seg", make_first);
 	check_segment("first.seg");
+	check_same("volume.seg", make_volume);
+	check_segment("volume.seg");
 	/* What LZ4 makes of the data may change with its version: only its meaning is frozen. */
 	(void)make_lz4(made);
 	check_segment("lz4.seg");
 }
 
-static void test_superblock(void **state)
+static void check_superblock(const char *name, size_t (*make)(uint8_t *out))
 {
 	static struct superblock decoded;
 	unsigned i, chosen;
 
-	(void)state;
-	check_same("superblock.sb", make_superblock);
+	check_same(name, make);
 	assert_int_equal(superblock_choose(golden, &decoded, &chosen), 0);
 	assert_int_equal(chosen, 1);
 	assert_int_equal(decoded.generation, 42);
@@ -343,6 +491,13 @@ static void test_superblock(void **state)
 		assert_memory_equal(made, golden + i * SUPERBLOCK_SLOT_BYTES,
 				    SUPERBLOCK_SLOT_BYTES);
 	}
+}
+
+static void test_superblock(void **state)
+{
+	(void)state;
+	check_superblock("superblock.sb", make_superblock);
+	check_superblock("kept.sb", make_kept);
 }
 
 /* The messages' bytes are protobuf's; they decode and pack to the same. */
@@ -382,15 +537,15 @@ static int message_again(uint16_t type, const uint8_t *body, size_t len, uint8_t
 	}
 }
 
-static void test_frames(void **state)
+/* Returns a bit for each type that stands in it. */
+static unsigned check_frames(const char *name, size_t (*make)(uint8_t *out))
 {
 	unsigned seen = 0;
 	struct frame frame;
 	size_t len, at;
 
-	(void)state;
-	check_same("dialogue.frame", make_frames);
-	len = golden_read("dialogue.frame");
+	check_same(name, make);
+	len = golden_read(name);
 	for (at = 0; at < len; at += FRAME_BYTES + frame.body_bytes) {
 		const uint8_t *body = golden + at + FRAME_BYTES;
 
@@ -409,7 +564,19 @@ static void test_frames(void **state)
 		}
 	}
 	assert_int_equal(at, len);
-	assert_int_equal(seen, (2u << FRAME_BYE) - 2); /* the types there were when it was made */
+	return seen;
+}
+
+static void test_frames(void **state)
+{
+	unsigned first, later;
+
+	(void)state;
+	/* The types there were when it was made. */
+	first = check_frames("dialogue.frame", make_frames);
+	assert_int_equal(first, (2u << FRAME_BYE) - 2);
+	later = check_frames("return.frame", make_return);
+	assert_int_equal(first | later, (2u << FRAME_TYPE_MAX) - 2);
 }
 
 int main(int argc, char **argv)

@@ -32,6 +32,12 @@ static void welcome_sample(uint32_t history)
 		.empty = false,
 		.window_bytes = 64 << 20,
 		.wall_time_ns = 1700000000000000001ull,
+		.seeded = true,
+		.diverged = true,
+		.common_seq = 99,
+		.ranges = 3,
+		.kept = true,
+		.kept_seq = UINT64_MAX,
 		.history_count = history,
 	};
 	memcpy(welcome.history, hello.history, sizeof(welcome.history));
@@ -103,6 +109,10 @@ static void test_welcome_round_trip(void **state)
 	assert_true(welcome_back.syncing && !welcome_back.empty);
 	assert_int_equal(welcome_back.window_bytes, 64 << 20);
 	assert_int_equal(welcome_back.wall_time_ns, welcome.wall_time_ns);
+	assert_true(welcome_back.seeded && welcome_back.diverged && welcome_back.kept);
+	assert_int_equal(welcome_back.common_seq, 99);
+	assert_int_equal(welcome_back.ranges, 3);
+	assert_int_equal(welcome_back.kept_seq, UINT64_MAX);
 	assert_int_equal(welcome_back.history_count, HISTORY_MAX);
 	assert_memory_equal(welcome_back.history, welcome.history, sizeof(welcome.history));
 	assert_int_equal(link_welcome_pack(&welcome, bytes, (size_t)len - 1), -EMSGSIZE);
@@ -111,6 +121,19 @@ static void test_welcome_round_trip(void **state)
 	welcome.applied_seq = 100; /* beyond what is durable */
 	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
 	assert_int_equal(link_welcome_unpack(bytes, (size_t)len, &welcome_back), LINK_E_VALUE);
+	welcome_sample(0);
+	welcome.common_seq = 100; /* beyond what it has */
+	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
+	assert_int_equal(link_welcome_unpack(bytes, (size_t)len, &welcome_back), LINK_E_VALUE);
+	/* Without the flags the numbers are not sent. */
+	welcome.diverged = welcome.kept = welcome.seeded = false;
+	welcome.ranges = 0;
+	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
+	assert_int_equal(link_welcome_unpack(bytes, (size_t)len, &welcome_back), 0);
+	assert_true(!welcome_back.seeded && !welcome_back.diverged && !welcome_back.kept);
+	assert_int_equal(welcome_back.common_seq, 0);
+	assert_int_equal(welcome_back.ranges, 0);
+	assert_int_equal(welcome_back.kept_seq, 0);
 	welcome_sample(0);
 	welcome.window_bytes = 0;
 	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
@@ -148,7 +171,7 @@ static void test_refuse_and_bye(void **state)
 static void test_start_and_heartbeat(void **state)
 {
 	struct link_start start = {
-		.from_seq = 100, .sync = true, .reset = true, .sync_bytes = 1 << 20
+		.from_seq = 100, .sync = true, .reset = true, .sync_bytes = 1 << 20, .compare = true
 	};
 	struct link_start start_back;
 	struct link_heartbeat heartbeat = {
@@ -157,6 +180,7 @@ static void test_start_and_heartbeat(void **state)
 		.wall_time_ns = 1,
 		.behind_ns = 2,
 		.sync_left_bytes = 3,
+		.mode = LINK_SYNC_LOST,
 	};
 	struct link_heartbeat heartbeat_back;
 	int len;
@@ -166,16 +190,17 @@ static void test_start_and_heartbeat(void **state)
 	len = link_start_pack(&start, bytes, sizeof(bytes));
 	assert_int_equal(link_start_unpack(bytes, (size_t)len, &start_back), 0);
 	assert_int_equal(start_back.from_seq, 100);
-	assert_true(start_back.sync && start_back.reset);
+	assert_true(start_back.sync && start_back.reset && start_back.compare);
 	assert_memory_equal(&start_back.base, &start.base, sizeof(start.base));
 	assert_int_equal(start_back.sync_bytes, 1 << 20);
 	start.base.seq = 98;
 	len = link_start_pack(&start, bytes, sizeof(bytes));
 	assert_int_equal(link_start_unpack(bytes, (size_t)len, &start_back), LINK_E_VALUE);
-	start.reset = false;
+	start.reset = start.compare = false;
 	len = link_start_pack(&start, bytes, sizeof(bytes));
 	assert_int_equal(link_start_unpack(bytes, (size_t)len, &start_back), 0);
 	assert_int_equal(start_back.base.seq, 0);
+	assert_false(start_back.compare);
 	start.from_seq = 0;
 	len = link_start_pack(&start, bytes, sizeof(bytes));
 	assert_int_equal(link_start_unpack(bytes, (size_t)len, &start_back), LINK_E_VALUE);
@@ -185,6 +210,38 @@ static void test_start_and_heartbeat(void **state)
 	assert_int_equal(link_heartbeat_unpack(bytes, (size_t)len, &heartbeat_back), 0);
 	assert_memory_equal(&heartbeat_back, &heartbeat, sizeof(heartbeat));
 	assert_int_equal(link_heartbeat_unpack(bytes, 0, &heartbeat_back), LINK_E_MISSING);
+}
+
+/* A mode of a newer program is refused rather than taken for one of ours. */
+static void test_modes(void **state)
+{
+	Holdfast__Link__V1__Heartbeat heartbeat = HOLDFAST__LINK__V1__HEARTBEAT__INIT;
+	Holdfast__Link__V1__Position position = HOLDFAST__LINK__V1__POSITION__INIT;
+	struct link_heartbeat back;
+	uint32_t mode;
+	size_t len;
+
+	(void)state;
+	heartbeat.head = heartbeat.durable = &position;
+	heartbeat.has_mode = true;
+	for (mode = 0; mode <= LINK_MODE_MAX + 1; mode++) {
+		hello_sample(&hello, 1, 1);
+		hello.mode = min_u32(mode, LINK_MODE_MAX);
+		assert_int_equal(link_hello_unpack(bytes, (size_t)hello_pack(), &hello_back), 0);
+		assert_int_equal(hello_back.mode, hello.mode);
+		heartbeat.mode = mode;
+		len = holdfast__link__v1__heartbeat__pack(&heartbeat, bytes);
+		assert_int_equal(link_heartbeat_unpack(bytes, len, &back),
+				 mode <= LINK_MODE_MAX ? 0 : LINK_E_VALUE);
+		if (mode <= LINK_MODE_MAX)
+			assert_int_equal(back.mode, mode);
+	}
+	/* The last byte of HELLO is its mode: field 16, a varint. */
+	hello.mode = LINK_MODE_MAX;
+	len = (size_t)hello_pack();
+	assert_int_equal(bytes[len - 1], LINK_MODE_MAX);
+	bytes[len - 1]++;
+	assert_int_equal(link_hello_unpack(bytes, len, &hello_back), LINK_E_VALUE);
 }
 
 static int hello_result(void)
@@ -398,11 +455,17 @@ static void test_texts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hello_round_trip), cmocka_unit_test(test_welcome_round_trip),
-		cmocka_unit_test(test_refuse_and_bye),	 cmocka_unit_test(test_start_and_heartbeat),
-		cmocka_unit_test(test_hello_limits),	 cmocka_unit_test(test_hello_crafted),
-		cmocka_unit_test(test_texts_cleaned),	 cmocka_unit_test(test_unknown_fields),
-		cmocka_unit_test(test_damaged),		 cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_hello_round_trip),
+		cmocka_unit_test(test_welcome_round_trip),
+		cmocka_unit_test(test_refuse_and_bye),
+		cmocka_unit_test(test_start_and_heartbeat),
+		cmocka_unit_test(test_hello_limits),
+		cmocka_unit_test(test_hello_crafted),
+		cmocka_unit_test(test_texts_cleaned),
+		cmocka_unit_test(test_unknown_fields),
+		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_modes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -422,7 +422,8 @@ struct record_case {
 
 static void test_record_limits(void **state)
 {
-	static const struct segment_header header = { .data_raw_bytes = 1000 };
+	static const struct segment_header header = { .records = 1, .data_raw_bytes = 1000 };
+	static const struct segment_header two = { .records = 2, .data_raw_bytes = 1000 };
 	static const struct record_case cases[] = {
 		{ { .type = 1, .length_bytes = 1000 }, 0 },
 		{ { .type = 0, .length_bytes = 1000 }, 1 },
@@ -456,6 +457,14 @@ static void test_record_limits(void **state)
 		{ { .type = 4, .length_bytes = 1, .volume = 1 }, 1 },
 		{ { .type = 4, .length_bytes = 1, .offset_bytes = 1 }, 1 },
 		{ { .type = 4, .length_bytes = 1, .flags = RECORD_FUA }, 1 },
+		{ { .type = 5, .length_bytes = 96, .volume = UINT16_MAX }, 0 },
+		{ { .type = 5, .length_bytes = 96, .flags = RECORD_GONE }, 0 },
+		{ { .type = 5, .length_bytes = 96, .flags = RECORD_FUA }, 1 },
+		{ { .type = 5, .length_bytes = 95 }, 1 },
+		{ { .type = 5, .length_bytes = 97 }, 1 },
+		{ { .type = 5, .length_bytes = 96, .offset_bytes = 512 }, 1 },
+		{ { .type = 5, .length_bytes = 96, .data_off = 905 }, 1 },
+		{ { .type = 1, .length_bytes = 1, .flags = RECORD_GONE }, 1 },
 	};
 	uint8_t bytes[RECORD_BYTES];
 	struct record record;
@@ -472,6 +481,11 @@ static void test_record_limits(void **state)
 			assert_int_equal(record_decode(bytes, &header, &record), SEGMENT_E_RECORD);
 			bytes[k] = 0;
 		}
+		/* Only a volume wants to be alone. */
+		assert_int_equal(record_decode(bytes, &two, &record),
+				 cases[i].result || cases[i].record.type == RECORD_VOLUME
+					 ? SEGMENT_E_RECORD
+					 : 0);
 	}
 }
 

@@ -151,7 +151,9 @@ static const struct field_case field_cases[] = {
 	{ "role", AT(role), 1, 1, 0 },
 	{ "role", AT(role), 1, 3, 0 },
 	{ "role", AT(role), 1, 4, field },
-	{ "flags", AT(flags), 4, 15, 0 },
+	{ "flags", AT(flags), 4, 255 & ~SUPERBLOCK_HANDOVER, 0 },
+	{ "handover to nobody", AT(flags), 4, SUPERBLOCK_HANDOVER, field },
+	{ "back to nowhere", AT(flags), 4, SUPERBLOCK_ROLLBACK, field },
 	{ "flags", AT(flags), 4, 512, field },
 	{ "name empty", AT(name), 1, 0, field },
 	{ "name first", AT(name), 1, '.', field },
@@ -201,6 +203,29 @@ static const struct field_case field_cases[] = {
 	{ "peer flags", AT(peers[0].flags), 4, 3, 0 },
 	{ "peer flags", AT(peers[0].flags), 4, 4, field },
 	{ "peer reserved", AT(peers[0].reserved) + 107, 1, 1, field },
+	{ "peer reserved", AT(peers[0].reserved0), 1, 1, field },
+	{ "peer reserved", AT(peers[0].reserved), 1, 1, field },
+	{ "peer verified", AT(peers[0].verified_seq), 8, UINT64_MAX, 0 },
+	{ "peer copy", AT(peers[0].copy_time_ns), 8, UINT64_MAX, 0 },
+	{ "peer behind the end", AT(peers[2].copy_seq), 8, 1, field },
+	{ "reserved", AT(reserved1), 1, 1, field },
+	{ "reserved", AT(reserved1) + 407, 1, 1, field },
+	{ "reserved", AT(reserved4), 1, 1, field },
+	{ "reserved", AT(reserved4) + 10235, 1, 1, field },
+	{ "undo bytes of no log", AT(undo_bytes), 8, 1, field },
+	{ "undo log", AT(undo_id), 8, 1, 0 },
+	{ "kept position without a log", AT(kept_seq), 8, 1, field },
+	{ "kept history without a log", AT(kept_history_count), 4, 1, field },
+	{ "kept history", AT(kept_history_count), 4, HISTORY_MAX + 1, field },
+	{ "kept history", AT(kept_history_count), 4, UINT32_MAX, field },
+	{ "kept history behind the end", AT(kept_history[0].epoch), 8, 1, field },
+	{ "kept history behind the end", AT(kept_history[127].first_seq), 8, 1, field },
+	{ "handover node", AT(handover_node), 1, 'b', 0 },
+	{ "handover node", AT(handover_node), 1, ' ', field },
+	{ "handover node padding", AT(handover_node) + 2, 1, 'b', field },
+	{ "handover node end", AT(handover_node) + 127, 1, 'b', field },
+	{ "stamp", AT(stamps[1].sample), 8, UINT64_MAX, 0 },
+	{ "stamp behind the end", AT(stamps[2].mtime_ns), 8, 1, field },
 	{ "volume id twice", AT(volumes[1].id), 1, 1, field },
 	{ "volume reserved", AT(volumes[1].reserved), 1, 1, field },
 	{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX, 0 },
@@ -216,6 +241,83 @@ static void test_field_limits(void **state)
 	(void)state;
 	for (i = 0; i < array_len(field_cases); i++)
 		check_field_case(&field_cases[i]);
+}
+
+/* A kept position has an undo log, and no epoch in its past that is higher than its own. */
+static void test_kept(void **state)
+{
+	(void)state;
+	superblock_sample(&sb, 1, 3, 0);
+	sb.flags |= SUPERBLOCK_ROLLBACK;
+	assert_false(superblock_valid(&sb));
+	sb.kept.undo_id = 1;
+	assert_true(superblock_valid(&sb));
+	sb.kept.history_count = 2;
+	sb.kept.history[0] = (struct history_entry){ .epoch = 3, .first_seq = 1 };
+	sb.kept.history[1] = (struct history_entry){ .epoch = 5, .first_seq = 9 };
+	sb.kept.epoch = 4;
+	assert_false(superblock_valid(&sb));
+	sb.kept.epoch = 5;
+	assert_true(superblock_valid(&sb));
+	sb.kept.history[1].epoch = 3;
+	assert_false(superblock_valid(&sb));
+}
+
+static void test_random(void **state)
+{
+	struct prng prng;
+	unsigned i;
+
+	(void)state;
+	prng_seed(&prng, 41);
+	for (i = 0; i < 500; i++) {
+		superblock_random(&sb, &prng);
+		memset(slot, 0xee, sizeof(slot));
+		superblock_encode(&sb, slot);
+		memset(&decoded, 0xee, sizeof(decoded));
+		assert_int_equal(superblock_decode(slot, &decoded), 0);
+		assert_superblock_equal(&sb, &decoded);
+		assert_int_equal(decoded.flags, sb.flags);
+		assert_memory_equal(&decoded.kept, &sb.kept, sizeof(sb.kept));
+		assert_memory_equal(decoded.stamps, sb.stamps, sizeof(sb.stamps));
+		assert_string_equal(decoded.handover_node, sb.handover_node);
+		assert_int_equal(decoded.handover_seq, sb.handover_seq);
+		assert_int_equal(decoded.verified_seq, sb.verified_seq);
+		assert_int_equal(decoded.verified_time_ns, sb.verified_time_ns);
+		assert_int_equal(decoded.lost_writes, sb.lost_writes);
+		assert_int_equal(decoded.lost_bytes, sb.lost_bytes);
+		assert_int_equal(decoded.lost_ns, sb.lost_ns);
+	}
+}
+
+/* What a VOLUME record carries. */
+static void test_volume_record(void **state)
+{
+	struct superblock_volume volume = {
+		.id = 7, .uuid = sample_uuid(3), .size_bytes = VOLUME_BYTES_MAX, .name = "wal"
+	};
+	uint8_t bytes[RECORD_VOLUME_BYTES], was;
+	struct superblock_volume back;
+	size_t i, refused = 0;
+
+	(void)state;
+	record_volume_encode(&volume, bytes);
+	memset(&back, 0xee, sizeof(back));
+	assert_int_equal(record_volume_decode(bytes, &back), 0);
+	assert_int_equal(back.id, 7);
+	assert_int_equal(back.size_bytes, VOLUME_BYTES_MAX);
+	assert_string_equal(back.name, "wal");
+	assert_memory_equal(&back.uuid, &volume.uuid, sizeof(back.uuid));
+	for (i = 0; i < sizeof(bytes); i++) {
+		was = bytes[i]++;
+		if (record_volume_decode(bytes, &back) != 0)
+			refused++;
+		bytes[i] = was;
+	}
+	/* Reserved bytes, a size beyond the limit, text behind the name's end. */
+	assert_int_equal(refused, 6 + 8 + 64 - 3);
+	memset(bytes + 16, 0, 16);
+	assert_int_equal(record_volume_decode(bytes, &back), SEGMENT_E_RECORD);
 }
 
 static void test_volume_uuids(void **state)
@@ -340,10 +442,17 @@ static void test_texts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip),	cmocka_unit_test(test_every_bit),
-		cmocka_unit_test(test_no_byte_ignored), cmocka_unit_test(test_field_limits),
-		cmocka_unit_test(test_volume_uuids),	cmocka_unit_test(test_choose),
-		cmocka_unit_test(test_choose_refuses),	cmocka_unit_test(test_names),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_every_bit),
+		cmocka_unit_test(test_no_byte_ignored),
+		cmocka_unit_test(test_field_limits),
+		cmocka_unit_test(test_kept),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_volume_record),
+		cmocka_unit_test(test_volume_uuids),
+		cmocka_unit_test(test_choose),
+		cmocka_unit_test(test_choose_refuses),
+		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_texts),
 	};
 
