@@ -60,6 +60,7 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 	s->rpo_objective_ns = group->conf->rpo_objective_ns;
 	s->rto_objective_ns = group->conf->rto_objective_ns;
 	s->head_seq = group->head_seq;
+	s->journal_full_ns = UINT64_MAX;
 	s->head_bytes = group->head_bytes;
 	s->applied_seq = group->applied_seq;
 	s->applied_bytes = group->apply.written_bytes;

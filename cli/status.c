@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/status_notes.h"
 #include "core/base/macros.h"
 #include "core/base/timefmt.h"
 #include "core/base/units.h"
@@ -67,8 +68,11 @@ static bool look(const struct cli *cli, const struct conf_group *group, const js
 	struct superblock *sb;
 	int res;
 
-	/* A standby is the engine's, everything else the agent's. */
-	if (find(engine, group->name, status) && strcmp(status->role, "standby") == 0)
+	/* A standby is the engine's, and a fenced copy once it has opened it; everything else the
+	 * agent's. */
+	if (find(engine, group->name, status) &&
+	    (strcmp(status->role, "standby") == 0 ||
+	     (strcmp(status->role, "fenced") == 0 && strcmp(status->state, "stopped") != 0)))
 		return true;
 	if (find(agent, group->name, status) && strcmp(status->role, "standby") != 0)
 		return true;
@@ -123,6 +127,7 @@ enum column {
 	GROUP_,
 	ROLE,
 	STATE,
+	MODE,
 	EPOCH,
 	HEAD,
 	DURABLE,
@@ -141,6 +146,7 @@ static const struct {
 	{ "GROUP", 0 },
 	{ "ROLE", 0 },
 	{ "STATE", 0 },
+	{ "MODE", 0 },
 	{ "EPOCH", SCOLS_FL_RIGHT },
 	{ "HEAD", SCOLS_FL_RIGHT },
 	{ "DURABLE", SCOLS_FL_RIGHT },
@@ -184,10 +190,17 @@ static void add_group(struct libscols_table *table, const struct status_group *s
 {
 	struct libscols_line *line = scols_table_new_line(table, NULL);
 	bool standby = strcmp(status->role, "standby") == 0;
+	bool bad_mode = strcmp(status->mode_state, "lost") == 0 ||
+			strcmp(status->mode_state, "frozen") == 0;
+	char mode[sizeof(status->mode) + sizeof(status->mode_state) + 2];
 
 	set(line, GROUP_, status->name);
 	set(line, ROLE, status->role);
 	set(line, STATE, status->state);
+	/* in-sync and async are as it should be: only what is not gets a word. */
+	(void)snprintf(mode, sizeof(mode), "%s%s%s", status->mode[0] ? status->mode : "-",
+		       bad_mode ? " " : "", bad_mode ? status->mode_state : "");
+	set(line, MODE, mode);
 	set_number(line, EPOCH, status->epoch);
 	set_number(line, HEAD,
 		   standby ? max_u64(status->source_head_seq, status->durable_seq)
@@ -214,54 +227,7 @@ static void add_group(struct libscols_table *table, const struct status_group *s
 	}
 }
 
-static void show_sync(const char *group, const char *peer, const struct status_sync *sync)
-{
-	char done[UNITS_TEXT_BYTES], total[UNITS_TEXT_BYTES], rate[UNITS_TEXT_BYTES];
-	char left[UNITS_TEXT_BYTES];
-
-	if (!sync->active)
-		return;
-	printf("%s: copying, peer %s: %s of %s (%u%%), %s/s, %s left\n", group,
-	       peer[0] ? peer : "-", units_format_size(sync->done_bytes, done),
-	       units_format_size(sync->total_bytes, total),
-	       sync->total_bytes
-		       ? (unsigned)((double)sync->done_bytes / (double)sync->total_bytes * 100)
-		       : 0,
-	       units_format_size(sync->rate_bytes_per_s, rate),
-	       sync->left_ns ? units_format_duration(sync->left_ns, left) : "unknown time");
-}
-
-/* What does not fit into columns: why a state is not the good one, copies, silence. */
-static void show_notes(const struct status_group *status)
-{
-	char ago[UNITS_TEXT_BYTES];
-	bool standby = strcmp(status->role, "standby") == 0;
-
-	if (status->detail[0])
-		printf("%s: %s\n", status->name, status->detail);
-	if (standby) {
-		show_sync(status->name, status->source, &status->sync);
-		if (!status->consistent && status->ever_consistent)
-			printf("%s: not consistent now; it was before\n", status->name);
-		else if (!status->consistent)
-			printf("%s: not consistent yet: cannot be promoted\n", status->name);
-		if (!status->connected && status->heard_ns_ago != UINT64_MAX)
-			printf("%s: nothing heard for %s\n", status->name,
-			       units_format_duration(status->heard_ns_ago, ago));
-		return;
-	}
-	for (unsigned i = 0; i < status->peer_count; i++) {
-		show_sync(status->name, status->peers[i].node, &status->peers[i].sync);
-		if (status->peers[i].needs_sync && !status->peers[i].sync.active)
-			printf("%s: %s was away too long for the journal; it will be resynced\n",
-			       status->name, status->peers[i].node);
-		if (status->peers[i].error[0] && !status->peers[i].connected)
-			printf("%s: %s: %s\n", status->name, status->peers[i].node,
-			       status->peers[i].error);
-	}
-}
-
-static int show_table(const struct cli *cli, const struct view *view)
+static int show_table(const struct cli *cli, const struct view *view, bool all)
 {
 	struct libscols_table *table = scols_new_table();
 
@@ -278,7 +244,7 @@ static int show_table(const struct cli *cli, const struct view *view)
 		       cli->conf->state_dir);
 	scols_unref_table(table);
 	for (unsigned i = 0; i < view->count; i++)
-		show_notes(&view->groups[i]);
+		status_notes(stdout, &view->groups[i], all, cli_wall_ns());
 	return EXIT_OK;
 }
 
@@ -308,7 +274,7 @@ static int show_once(struct cli *cli, const char *only, bool check, bool clear)
 	if (code == EXIT_OK) {
 		if (clear)
 			(void)fputs("\033[H\033[J", stdout);
-		code = cli->json ? show_json(cli, &view) : show_table(cli, &view);
+		code = cli->json ? show_json(cli, &view) : show_table(cli, &view, only != NULL);
 	}
 	for (unsigned i = 0; check && code == EXIT_OK && i < view.count; i++) {
 		if (!status_is_protected(&view.groups[i]))

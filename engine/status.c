@@ -104,6 +104,7 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->ever_consistent = sb->flags & SUPERBLOCK_EVER_CONSISTENT;
 	s->consistent = s->ever_consistent && !s->syncing;
 	s->lag.ns = UINT64_MAX;
+	s->journal_full_ns = UINT64_MAX;
 	fill_journal(group, s);
 	fill_source(group, s);
 	s->writes = group->writes;

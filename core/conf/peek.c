@@ -74,6 +74,33 @@ const char *peek_role(const struct superblock *sb)
 	return "unknown";
 }
 
+/* Why it would not be served, as far as the superblock tells. */
+static void peek_held(const struct superblock *sb, struct status_group *status)
+{
+	if (sb->flags & SUPERBLOCK_HELD)
+		(void)snprintf(
+			status->held, sizeof(status->held),
+			"held since something was found at a start: start holdfast-agent, it "
+			"says what; holdfast accept %s goes on in spite of it",
+			sb->name);
+	if (sb->flags & SUPERBLOCK_HANDOVER)
+		(void)snprintf(status->detail, sizeof(status->detail),
+			       "%s was asked to take over at seq %llu and has not answered: not "
+			       "served before it has",
+			       sb->handover_node, (unsigned long long)sb->handover_seq);
+}
+
+/* The position that a standby keeps while it is being copied to. */
+static void peek_kept(const struct superblock *sb, struct status_group *status)
+{
+	status->kept = sb->kept.undo_id != 0;
+	status->kept_seq = sb->kept.seq;
+	status->kept_time_ns = sb->kept.time_ns;
+	status->undo_bytes = sb->kept.undo_bytes;
+	status->verified_seq = sb->verified_seq;
+	status->verified_time_ns = sb->verified_time_ns;
+}
+
 void peek_status(const struct superblock *sb, const char *node, struct status_group *ret_status)
 {
 	struct status_group *status = ret_status;
@@ -101,6 +128,7 @@ void peek_status(const struct superblock *sb, const char *node, struct status_gr
 	status->source_head_bytes = sb->heard_head_bytes;
 	status->heard_time_ns = sb->heard_time_ns;
 	status->heard_ns_ago = UINT64_MAX;
+	status->journal_full_ns = UINT64_MAX;
 	/* Nobody runs who would know: at least this much, and for how long is unknown. */
 	status->lag.ns = UINT64_MAX;
 	status->lag.writes =
@@ -108,6 +136,8 @@ void peek_status(const struct superblock *sb, const char *node, struct status_gr
 	status->lag.bytes = status->lag.writes && sb->heard_head_bytes > sb->applied_bytes
 				    ? sb->heard_head_bytes - sb->applied_bytes
 				    : 0;
+	peek_held(sb, status);
+	peek_kept(sb, status);
 	for (uint32_t i = 0; i < sb->volume_count && i < STATUS_VOLUMES_MAX; i++) {
 		struct status_volume *volume = &status->volumes[status->volume_count++];
 

@@ -70,6 +70,10 @@ static const struct field group_fields[] = {
 	FIELD(status_group, "journal", "used_bytes", U64, journal_used_bytes),
 	FIELD(status_group, "journal", "oldest_seq", U64, journal_oldest_seq),
 	FIELD(status_group, "journal", "oldest_time", TIME, journal_oldest_time_ns),
+	FIELD(status_group, "journal", "released_seq", U64, released_seq),
+	FIELD(status_group, NULL, "held", TEXT, held),
+	FIELD(status_group, NULL, "diverged", BOOL, diverged),
+	FIELD(status_group, NULL, "salvages", U64, salvages),
 	FIELD(status_group, "write_set", "bytes", U64, write_set_bytes),
 	FIELD(status_group, "write_set", "max_bytes", U64, write_set_max_bytes),
 	FIELD(status_group, "standby", "consistent", BOOL, consistent),
@@ -81,6 +85,57 @@ static const struct field group_fields[] = {
 	FIELD(status_group, "standby", "source_head_bytes", U64, source_head_bytes),
 	FIELD(status_group, "standby", "heard_seconds_ago", DURATION, heard_ns_ago),
 	FIELD(status_group, "standby", "heard_time", TIME, heard_time_ns),
+};
+
+/* What only some groups have; null where it means nothing. */
+static const struct field mode_fields[] = {
+	FIELD(status_group, NULL, "name", TEXT, mode),
+	FIELD(status_group, NULL, "state", TEXT, mode_state),
+	FIELD(status_group, NULL, "lost_since", TIME, lost_since_ns),
+	FIELD(status_group, NULL, "losses", U64, sync_losses),
+};
+
+static const struct field kept_fields[] = {
+	FIELD(status_group, NULL, "seq", U64, kept_seq),
+	FIELD(status_group, NULL, "time", TIME, kept_time_ns),
+	FIELD(status_group, NULL, "undo_bytes", U64, undo_bytes),
+	FIELD(status_group, NULL, "undo_saved_bytes", U64, undo_saved_bytes),
+	FIELD(status_group, NULL, "undo_limit_bytes", U64, undo_limit_bytes),
+	FIELD(status_group, NULL, "undo_full", BOOL, undo_full),
+};
+
+static const struct field rollback_fields[] = {
+	FIELD(status_group, NULL, "done_bytes", U64, rollback_done_bytes),
+	FIELD(status_group, NULL, "total_bytes", U64, rollback_total_bytes),
+};
+
+static const struct field verified_fields[] = {
+	FIELD(status_group, NULL, "seq", U64, verified_seq),
+	FIELD(status_group, NULL, "time", TIME, verified_time_ns),
+};
+
+static const struct field full_field =
+	FIELD(status_group, NULL, "full_seconds", DURATION, journal_full_ns);
+static const struct field common_field = FIELD(status_group, NULL, "common_seq", U64, common_seq);
+
+static const struct field verify_fields[] = {
+	FIELD(status_verify, NULL, "active", BOOL, active),
+	FIELD(status_verify, NULL, "failed", BOOL, failed),
+	FIELD(status_verify, NULL, "total_bytes", U64, total_bytes),
+	FIELD(status_verify, NULL, "done_bytes", U64, done_bytes),
+	FIELD(status_verify, NULL, "rate_bytes_per_second", U64, rate_bytes_per_s),
+	FIELD(status_verify, NULL, "left_seconds", DURATION, left_ns),
+	FIELD(status_verify, NULL, "differing_ranges", U64, differing_ranges),
+	FIELD(status_verify, NULL, "differing_bytes", U64, differing_bytes),
+	FIELD(status_verify, NULL, "repaired_bytes", U64, repaired_bytes),
+	FIELD(status_verify, NULL, "verified_seq", U64, verified_seq),
+	FIELD(status_verify, NULL, "verified_time", TIME, verified_time_ns),
+};
+
+static const struct field range_fields[] = {
+	FIELD(status_range, NULL, "volume", TEXT, volume),
+	FIELD(status_range, NULL, "offset_bytes", U64, off),
+	FIELD(status_range, NULL, "length_bytes", U64, len),
 };
 
 static const struct field lag_fields[] = {
@@ -110,6 +165,12 @@ static const struct field peer_fields[] = {
 	FIELD(status_peer, NULL, "reconnects", U64, reconnects),
 	FIELD(status_peer, NULL, "heard_seconds_ago", DURATION, heard_ns_ago),
 	FIELD(status_peer, NULL, "needs_sync", BOOL, needs_sync),
+	FIELD(status_peer, NULL, "dirty_bytes", U64, dirty_bytes),
+	FIELD(status_peer, NULL, "resync_sent_bytes", U64, resync_sent_bytes),
+	FIELD(status_peer, NULL, "resync_compared_bytes", U64, resync_compared_bytes),
+	FIELD(status_peer, NULL, "in_sync", BOOL, in_sync),
+	FIELD(status_peer, NULL, "sent_bytes_per_second", U64, sent_rate_bytes_per_s),
+	FIELD(status_peer, NULL, "bandwidth_bytes_per_second", U64, bandwidth_bytes),
 	FIELD(status_peer, NULL, "error", TEXT, error),
 };
 
@@ -178,12 +239,60 @@ static json_t *of_fields(const struct field *fields, size_t count, const void *b
 	return json;
 }
 
+/* The object with these fields, or null. */
+static void put_part(json_t *json, const char *key, bool present, const struct field *fields,
+		     size_t count, const void *base)
+{
+	json_object_set_new(json, key, present ? of_fields(fields, count, base) : json_null());
+}
+#define PUT_PART(json, key, present, fields, base)                                                 \
+	put_part(json, key, present, fields, array_len(fields), base)
+
+static json_t *of_verify(const struct status_verify *verify)
+{
+	json_t *json = of_fields(verify_fields, array_len(verify_fields), verify);
+	json_t *ranges = json_array();
+
+	for (unsigned i = 0; i < verify->range_count && i < array_len(verify->ranges); i++)
+		json_array_append_new(ranges, of_fields(range_fields, array_len(range_fields),
+							&verify->ranges[i]));
+	json_object_set_new(json, "ranges", ranges);
+	return json;
+}
+
+static json_t *of_peer(const struct status_peer *peer)
+{
+	json_t *json = of_fields(peer_fields, array_len(peer_fields), peer);
+
+	json_object_set_new(json, "lag", of_fields(lag_fields, array_len(lag_fields), &peer->lag));
+	json_object_set_new(json, "sync",
+			    of_fields(sync_fields, array_len(sync_fields), &peer->sync));
+	json_object_set_new(json, "verify", of_verify(&peer->verify));
+	return json;
+}
+
+static bool is_standby(const struct status_group *status)
+{
+	return strcmp(status->role, "standby") == 0;
+}
+
 json_t *status_to_json(const struct status_group *status)
 {
 	json_t *json = json_object(), *list, *standby;
 
 	put_fields(json, group_fields, array_len(group_fields), status);
+	/* A prediction of the primary's; elsewhere nothing is released. */
+	json_object_set_new(json_object_get(json, "journal"), full_field.key,
+			    is_standby(status) ? json_null()
+					       : of_field(&full_field, (const char *)status));
+	PUT_PART(json, "mode", status->mode[0] != '\0', mode_fields, status);
+	json_object_set_new(json, common_field.key,
+			    status->diverged ? of_field(&common_field, (const char *)status)
+					     : json_null());
 	standby = json_object_get(json, "standby");
+	PUT_PART(standby, "kept", status->kept, kept_fields, status);
+	PUT_PART(standby, "rollback", status->rollback_total_bytes > 0, rollback_fields, status);
+	PUT_PART(standby, "verified", status->verified_time_ns > 0, verified_fields, status);
 	json_object_set_new(standby, "lag",
 			    of_fields(lag_fields, array_len(lag_fields), &status->lag));
 	json_object_set_new(standby, "sync",
@@ -194,16 +303,8 @@ json_t *status_to_json(const struct status_group *status)
 						      &status->volumes[i]));
 	json_object_set_new(json, "volumes", list);
 	list = json_array();
-	for (unsigned i = 0; i < status->peer_count && i < STATUS_PEERS_MAX; i++) {
-		const struct status_peer *peer = &status->peers[i];
-		json_t *one = of_fields(peer_fields, array_len(peer_fields), peer);
-
-		json_object_set_new(one, "lag",
-				    of_fields(lag_fields, array_len(lag_fields), &peer->lag));
-		json_object_set_new(one, "sync",
-				    of_fields(sync_fields, array_len(sync_fields), &peer->sync));
-		json_array_append_new(list, one);
-	}
+	for (unsigned i = 0; i < status->peer_count && i < STATUS_PEERS_MAX; i++)
+		json_array_append_new(list, of_peer(&status->peers[i]));
 	json_object_set_new(json, "peers", list);
 	return json;
 }
@@ -248,6 +349,36 @@ static void get_fields(const json_t *json, const struct field *fields, size_t co
 		get_field(json, &fields[i], base);
 }
 
+static bool get_part(const json_t *json, const char *key, const struct field *fields, size_t count,
+		     void *base)
+{
+	const json_t *part = json_object_get(json, key);
+
+	if (!json_is_object(part))
+		return false;
+	get_fields(part, fields, count, base);
+	return true;
+}
+#define GET_PART(json, key, fields, base) get_part(json, key, fields, array_len(fields), base)
+
+static void get_verify(const json_t *json, struct status_verify *verify)
+{
+	const json_t *ranges = json_object_get(json, "ranges");
+
+	get_fields(json, verify_fields, array_len(verify_fields), verify);
+	for (size_t i = 0; i < json_array_size(ranges) && i < array_len(verify->ranges); i++)
+		get_fields(json_array_get(ranges, i), range_fields, array_len(range_fields),
+			   &verify->ranges[verify->range_count++]);
+}
+
+static void get_peer(const json_t *json, struct status_peer *peer)
+{
+	get_fields(json, peer_fields, array_len(peer_fields), peer);
+	(void)GET_PART(json, "lag", lag_fields, &peer->lag);
+	(void)GET_PART(json, "sync", sync_fields, &peer->sync);
+	get_verify(json_object_get(json, "verify"), &peer->verify);
+}
+
 int status_from_json(const json_t *json, struct status_group *ret_status)
 {
 	const json_t *standby = json_object_get(json, "standby"), *list;
@@ -256,25 +387,24 @@ int status_from_json(const json_t *json, struct status_group *ret_status)
 		return -EPROTO;
 	memset(ret_status, 0, sizeof(*ret_status));
 	get_fields(json, group_fields, array_len(group_fields), ret_status);
-	get_fields(json_object_get(standby, "lag"), lag_fields, array_len(lag_fields),
-		   &ret_status->lag);
-	get_fields(json_object_get(standby, "sync"), sync_fields, array_len(sync_fields),
-		   &ret_status->sync);
+	get_field(json_object_get(json, "journal"), &full_field, (char *)ret_status);
+	/* An older daemon predicts nothing; 0 would mean now. */
+	if (!json_object_get(json_object_get(json, "journal"), full_field.key))
+		ret_status->journal_full_ns = UINT64_MAX;
+	get_field(json, &common_field, (char *)ret_status);
+	(void)GET_PART(json, "mode", mode_fields, ret_status);
+	ret_status->kept = GET_PART(standby, "kept", kept_fields, ret_status);
+	(void)GET_PART(standby, "rollback", rollback_fields, ret_status);
+	(void)GET_PART(standby, "verified", verified_fields, ret_status);
+	(void)GET_PART(standby, "lag", lag_fields, &ret_status->lag);
+	(void)GET_PART(standby, "sync", sync_fields, &ret_status->sync);
 	list = json_object_get(json, "volumes");
 	for (size_t i = 0; i < json_array_size(list) && i < STATUS_VOLUMES_MAX; i++)
 		get_fields(json_array_get(list, i), volume_fields, array_len(volume_fields),
 			   &ret_status->volumes[ret_status->volume_count++]);
 	list = json_object_get(json, "peers");
-	for (size_t i = 0; i < json_array_size(list) && i < STATUS_PEERS_MAX; i++) {
-		struct status_peer *peer = &ret_status->peers[ret_status->peer_count++];
-		const json_t *one = json_array_get(list, i);
-
-		get_fields(one, peer_fields, array_len(peer_fields), peer);
-		get_fields(json_object_get(one, "lag"), lag_fields, array_len(lag_fields),
-			   &peer->lag);
-		get_fields(json_object_get(one, "sync"), sync_fields, array_len(sync_fields),
-			   &peer->sync);
-	}
+	for (size_t i = 0; i < json_array_size(list) && i < STATUS_PEERS_MAX; i++)
+		get_peer(json_array_get(list, i), &ret_status->peers[ret_status->peer_count++]);
 	return 0;
 }
 

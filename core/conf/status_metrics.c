@@ -21,6 +21,7 @@ enum unit {
 	NS,    /* seconds; UINT64_MAX = infinite */
 	WALL,  /* seconds since 1970; 0 = no sample */
 	SET,   /* as seconds; 0 = no sample */
+	FLAG,  /* a bool */
 };
 
 /* One family of one number of a structure. */
@@ -77,6 +78,59 @@ static const struct family families[] = {
 	{ "holdfast_journal_oldest_timestamp_seconds", "gauge",
 	  "Time of the oldest record that the journal holds.", BOTH, WALL,
 	  GROUP(journal_oldest_time_ns), NONE },
+	{ "holdfast_journal_full_seconds", "gauge",
+	  "Until records must be released into dirty maps, as things go.", PRIMARY, NS,
+	  GROUP(journal_full_ns), NONE },
+	{ "holdfast_journal_released_seq", "gauge",
+	  "Highest sequence number that went from the journal into a dirty map.", PRIMARY, COUNT,
+	  GROUP(released_seq), NONE },
+	{ "holdfast_sync_losses_total", "counter",
+	  "Times that acknowledgements went on without a standby although the mode is sync.",
+	  PRIMARY, COUNT, GROUP(sync_losses), NONE },
+	{ "holdfast_sync_lost_timestamp_seconds", "gauge",
+	  "Since when acknowledgements go on without a standby.", PRIMARY, WALL,
+	  GROUP(lost_since_ns), NONE },
+	{ "holdfast_diverged", "gauge",
+	  "1 if this copy holds what the ruling history does not and waits for the operator.", BOTH,
+	  FLAG, GROUP(diverged), NONE },
+	{ "holdfast_salvages", "gauge", "Salvages kept in the group directory.", BOTH, COUNT,
+	  GROUP(salvages), NONE },
+	{ "holdfast_kept_timestamp_seconds", "gauge",
+	  "Time of the position that a resync keeps whole.", STANDBY, WALL, GROUP(kept_time_ns),
+	  NONE },
+	{ "holdfast_undo_bytes", "gauge", "Size of the undo log of a resync.", STANDBY, COUNT,
+	  GROUP(undo_bytes), NONE },
+	{ "holdfast_undo_full", "gauge", "1 if a resync waits for room in its undo log.", STANDBY,
+	  FLAG, GROUP(undo_full), NONE },
+	{ "holdfast_peer_in_sync", "gauge",
+	  "1 if acknowledgements wait for the standby, in mode sync.", PRIMARY, FLAG, NONE,
+	  PEER(in_sync) },
+	{ "holdfast_dirty_bytes", "gauge", "Bytes in the standby's dirty map.", PRIMARY, COUNT,
+	  NONE, PEER(dirty_bytes) },
+	{ "holdfast_resync_sent_bytes", "gauge",
+	  "Bytes that the present or last copy or resync has sent.", PRIMARY, COUNT, NONE,
+	  PEER(resync_sent_bytes) },
+	{ "holdfast_resync_compared_bytes", "gauge",
+	  "Bytes that the present or last copy or resync found equal and did not send.", PRIMARY,
+	  COUNT, NONE, PEER(resync_compared_bytes) },
+	{ "holdfast_bandwidth_limit_bytes", "gauge",
+	  "Bytes per second that may be sent to the standby now; 0 without a limit.", PRIMARY,
+	  COUNT, NONE, PEER(bandwidth_bytes) },
+	{ "holdfast_verify_active", "gauge", "1 while the standby is compared with this copy.",
+	  PRIMARY, FLAG, NONE, PEER(verify.active) },
+	{ "holdfast_verify_failed", "gauge", "1 if the last verification did not come to its end.",
+	  PRIMARY, FLAG, NONE, PEER(verify.failed) },
+	{ "holdfast_verify_differing_bytes", "gauge",
+	  "Bytes of ranges that the present or last verification found to differ.", PRIMARY, COUNT,
+	  NONE, PEER(verify.differing_bytes) },
+	{ "holdfast_verify_repaired_bytes", "gauge", "Bytes of them that were sent again.", PRIMARY,
+	  COUNT, NONE, PEER(verify.repaired_bytes) },
+	{ "holdfast_verified_seq", "gauge",
+	  "Position of the last verification that found no difference.", BOTH, COUNT,
+	  GROUP(verified_seq), PEER(verify.verified_seq) },
+	{ "holdfast_verified_timestamp_seconds", "gauge",
+	  "When the last verification that found no difference ended.", BOTH, WALL,
+	  GROUP(verified_time_ns), PEER(verify.verified_time_ns) },
 	{ "holdfast_write_set_bytes", "gauge", "Writes in memory that are not yet on the volumes.",
 	  PRIMARY, COUNT, GROUP(write_set_bytes), NONE },
 	{ "holdfast_write_set_limit_bytes", "gauge",
@@ -163,7 +217,7 @@ static void put_series(struct out *out, const char *name, const struct status_gr
 
 static void put_number(struct out *out, enum unit unit, uint64_t value)
 {
-	if (unit == COUNT)
+	if (unit == COUNT || unit == FLAG)
 		(void)fprintf(out->file, "%" PRIu64 "\n", value);
 	else if (value == UINT64_MAX)
 		(void)fputs("+Inf\n", out->file);
@@ -177,12 +231,27 @@ static unsigned side_of(const struct status_group *group)
 	return strcmp(group->role, "standby") == 0 ? STANDBY : PRIMARY;
 }
 
-static uint64_t load_u64(const void *base, size_t offset)
+static uint64_t load(const void *base, enum unit unit, size_t offset)
 {
 	uint64_t value;
+	bool flag;
 
+	if (unit == FLAG) {
+		memcpy(&flag, (const char *)base + offset, sizeof(flag));
+		return flag;
+	}
 	memcpy(&value, (const char *)base + offset, sizeof(value));
 	return value;
+}
+
+/* One sample; none where the number is not known. `peer` NULL: the family is not of links. */
+static void put_sample(struct out *out, const struct family *family,
+		       const struct status_group *group, const char *peer, uint64_t value)
+{
+	if (value == 0 && (family->unit == WALL || family->unit == SET))
+		return;
+	put_series(out, family->name, group, peer ? "peer" : NULL, peer);
+	put_number(out, family->unit, value);
 }
 
 /* A link's numbers: one sample for each standby of a primary, one for the primary of a standby. */
@@ -190,24 +259,17 @@ static void put_family_of(struct out *out, const struct family *family,
 			  const struct status_group *group)
 {
 	bool linked = family->peer_offset != NONE;
-	uint64_t value;
 
 	if (!(family->sides & side_of(group)))
 		return;
 	if (linked && side_of(group) == PRIMARY) {
-		for (unsigned i = 0; i < group->peer_count; i++) {
-			const struct status_peer *peer = &group->peers[i];
-
-			put_series(out, family->name, group, "peer", peer->node);
-			put_number(out, family->unit, load_u64(peer, family->peer_offset));
-		}
+		for (unsigned i = 0; i < group->peer_count; i++)
+			put_sample(out, family, group, group->peers[i].node,
+				   load(&group->peers[i], family->unit, family->peer_offset));
 		return;
 	}
-	value = load_u64(group, family->group_offset);
-	if (value == 0 && (family->unit == WALL || family->unit == SET))
-		return;
-	put_series(out, family->name, group, linked ? "peer" : NULL, group->source);
-	put_number(out, family->unit, value);
+	put_sample(out, family, group, linked ? group->source : NULL,
+		   load(group, family->unit, family->group_offset));
 }
 
 bool status_is_protected(const struct status_group *status)
@@ -216,8 +278,11 @@ bool status_is_protected(const struct status_group *status)
 	uint64_t objective_ns =
 		status->rpo_objective_ns ? status->rpo_objective_ns : UINT64_MAX - 1;
 
+	if (status->diverged || status->held[0])
+		return false;
+	/* While it is copied to, promote goes to the position that it keeps. */
 	if (side_of(status) == STANDBY)
-		return status->consistent && !status->syncing &&
+		return ((status->consistent && !status->syncing) || status->kept) &&
 		       strcmp(status->state, "failed") != 0 && status->lag.ns <= objective_ns;
 	if (strcmp(status->role, "primary") != 0)
 		return false;
@@ -265,6 +330,22 @@ static void put_enums(struct out *out, const struct status_group *const *groups,
 			 side_of(groups[i]) == STANDBY ? standby : primary, groups[i]->state);
 }
 
+/* How acknowledgements go in mode sync; a group in mode async has none of it. */
+static void put_sync_state(struct out *out, const struct status_group *const *groups,
+			   unsigned count)
+{
+	static const char *const states[] = { "in-sync", "lost", "frozen", NULL };
+
+	put_head(out, "holdfast_sync_state", "gauge",
+		 "1 for the state that a group in mode sync is in.");
+	for (unsigned i = 0; i < count; i++) {
+		if (side_of(groups[i]) == PRIMARY && groups[i]->mode[0] &&
+		    strcmp(groups[i]->mode, "async") != 0)
+			put_enum(out, "holdfast_sync_state", "state", groups[i], states,
+				 groups[i]->mode_state);
+	}
+}
+
 static void put_flags(struct out *out, const struct status_group *const *groups, unsigned count)
 {
 	put_head(out, "holdfast_protected", "gauge",
@@ -272,6 +353,22 @@ static void put_flags(struct out *out, const struct status_group *const *groups,
 	for (unsigned i = 0; i < count; i++) {
 		put_series(out, "holdfast_protected", groups[i], NULL, NULL);
 		(void)fprintf(out->file, "%d\n", status_is_protected(groups[i]));
+	}
+	put_head(out, "holdfast_held", "gauge",
+		 "1 if the primary is not served before the operator accepts what was found.");
+	for (unsigned i = 0; i < count; i++) {
+		if (side_of(groups[i]) != PRIMARY)
+			continue;
+		put_series(out, "holdfast_held", groups[i], NULL, NULL);
+		(void)fprintf(out->file, "%d\n", groups[i]->held[0] != '\0');
+	}
+	put_head(out, "holdfast_kept", "gauge",
+		 "1 if the standby is being copied to and keeps its last consistent position.");
+	for (unsigned i = 0; i < count; i++) {
+		if (side_of(groups[i]) != STANDBY)
+			continue;
+		put_series(out, "holdfast_kept", groups[i], NULL, NULL);
+		(void)fprintf(out->file, "%d\n", groups[i]->kept);
 	}
 	put_head(out, "holdfast_consistent", "gauge",
 		 "1 if the standby's volumes are equal to one position of the history.");
@@ -320,6 +417,16 @@ static void put_resync(struct out *out, const struct status_group *const *groups
 			put_number(out, COUNT, remaining(&group->peers[j].sync));
 		}
 	}
+	put_head(out, "holdfast_rollback_remaining_bytes", "gauge",
+		 "Bytes to write back until the volumes are at the kept position.");
+	for (unsigned i = 0; i < count; i++) {
+		if (side_of(groups[i]) != STANDBY)
+			continue;
+		put_series(out, "holdfast_rollback_remaining_bytes", groups[i], NULL, NULL);
+		put_number(out, COUNT,
+			   sub_floor_u64(groups[i]->rollback_total_bytes,
+					 groups[i]->rollback_done_bytes));
+	}
 	put_head(out, "holdfast_volume_size_bytes", "gauge", "Size of a volume.");
 	for (unsigned i = 0; i < count; i++) {
 		for (unsigned j = 0; j < groups[i]->volume_count; j++) {
@@ -348,6 +455,7 @@ char *status_metrics(const char *daemon, const char *node, const struct status_g
 	put_label(&out, "node", node, false);
 	(void)fputs("} 1\n", out.file);
 	put_enums(&out, groups, group_count);
+	put_sync_state(&out, groups, group_count);
 	put_flags(&out, groups, group_count);
 	for (size_t i = 0; i < array_len(families); i++) {
 		put_head(&out, families[i].name, families[i].type, families[i].help);

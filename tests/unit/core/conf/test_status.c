@@ -39,6 +39,58 @@ static void fill_lag(struct status_lag *lag)
 	*lag = (struct status_lag){ number(), number(), number() };
 }
 
+static void fill_verify(struct status_verify *verify)
+{
+	*verify = (struct status_verify){
+		.active = true,
+		.failed = true,
+		.total_bytes = number(),
+		.done_bytes = number(),
+		.rate_bytes_per_s = number(),
+		.left_ns = number(),
+		.differing_ranges = number(),
+		.differing_bytes = number(),
+		.repaired_bytes = number(),
+		.range_count = 2,
+		.verified_seq = number(),
+		.verified_time_ns = UINT64_C(1780000000000000002),
+	};
+	for (unsigned i = 0; i < verify->range_count; i++) {
+		text(verify->ranges[i].volume, sizeof(verify->ranges[i].volume), "volume");
+		verify->ranges[i].off = number();
+		verify->ranges[i].len = number();
+	}
+}
+
+/* What only a primary, or only a standby, has to say. */
+static void fill_role(struct status_group *s)
+{
+	s->diverged = true;
+	s->common_seq = number();
+	s->salvages = number();
+	s->released_seq = number();
+	text(s->held, sizeof(s->held), "held");
+	if (strcmp(s->role, "standby") == 0) {
+		s->journal_full_ns = UINT64_MAX;
+		s->kept = s->undo_full = true;
+		s->kept_seq = number();
+		s->kept_time_ns = UINT64_C(1780000000000000003);
+		s->undo_bytes = number();
+		s->undo_saved_bytes = number();
+		s->undo_limit_bytes = number();
+		s->rollback_done_bytes = number();
+		s->rollback_total_bytes = number();
+		s->verified_seq = number();
+		s->verified_time_ns = UINT64_C(1780000000000000004);
+		return;
+	}
+	s->journal_full_ns = number();
+	text(s->mode, sizeof(s->mode), "mode");
+	text(s->mode_state, sizeof(s->mode_state), "state");
+	s->lost_since_ns = UINT64_C(1780000000000000005);
+	s->sync_losses = number();
+}
+
 /* Every field gets a value of its own. */
 static struct status_group *random_status(const char *role)
 {
@@ -57,8 +109,11 @@ static struct status_group *random_status(const char *role)
 	s->fenced_by_epoch = number();
 	for (uint64_t *p = &s->head_seq; p <= &s->durable_bytes; p++)
 		*p = number();
-	for (uint64_t *p = &s->writes; p <= &s->write_set_max_bytes; p++)
+	for (uint64_t *p = &s->writes; p <= &s->journal_oldest_seq; p++)
 		*p = number();
+	s->write_set_bytes = number();
+	s->write_set_max_bytes = number();
+	fill_role(s);
 	s->consistent = s->ever_consistent = s->connected = true;
 	s->source_head_seq = number();
 	s->source_head_bytes = number();
@@ -95,6 +150,13 @@ static struct status_group *random_status(const char *role)
 		peer->heard_ns_ago = i == 0 ? number() : UINT64_MAX;
 		fill_lag(&peer->lag);
 		fill_sync(&peer->sync);
+		fill_verify(&peer->verify);
+		peer->in_sync = i == 0;
+		peer->dirty_bytes = number();
+		peer->resync_sent_bytes = number();
+		peer->resync_compared_bytes = number();
+		peer->sent_rate_bytes_per_s = number();
+		peer->bandwidth_bytes = number();
 	}
 	return s;
 }
@@ -126,6 +188,38 @@ static void test_json_round_trip(void **state)
 		free(s);
 	}
 	free(back);
+}
+
+/* What means nothing is null, not 0; what an older daemon does not say is not known. */
+static void test_json_null(void **state)
+{
+	struct status_group *s = calloc(1, sizeof(*s));
+	json_t *json, *standby, *journal;
+
+	(void)state;
+	(void)snprintf(s->name, sizeof(s->name), "db");
+	(void)snprintf(s->role, sizeof(s->role), "standby");
+	json = status_to_json(s);
+	standby = json_object_get(json, "standby");
+	journal = json_object_get(json, "journal");
+	assert_true(json_is_null(json_object_get(json, "mode")));
+	assert_true(json_is_null(json_object_get(json, "common_seq")));
+	assert_true(json_is_null(json_object_get(journal, "full_seconds")));
+	assert_true(json_is_null(json_object_get(standby, "kept")));
+	assert_true(json_is_null(json_object_get(standby, "rollback")));
+	assert_true(json_is_null(json_object_get(standby, "verified")));
+	assert_int_equal(json_object_del(journal, "full_seconds"), 0);
+	assert_int_equal(status_from_json(json, s), 0);
+	assert_true(s->journal_full_ns == UINT64_MAX);
+	assert_false(s->kept);
+	json_decref(json);
+	(void)snprintf(s->role, sizeof(s->role), "primary");
+	s->journal_full_ns = 0;
+	json = status_to_json(s);
+	assert_int_equal(status_from_json(json, s), 0);
+	assert_int_equal(s->journal_full_ns, 0);
+	json_decref(json);
+	free(s);
 }
 
 static void test_json_foreign(void **state)
@@ -382,6 +476,70 @@ static void test_metrics_values(void **state)
 	free(s);
 }
 
+static bool exports(const struct status_group *s, const char *sample)
+{
+	const struct status_group *list[1] = { s };
+	char *out = status_metrics("agent", "a", list, 1);
+	bool found = strstr(out, sample) != NULL;
+
+	free(out);
+	return found;
+}
+
+static void test_metrics_resync(void **state)
+{
+	struct status_group *s = calloc(1, sizeof(*s));
+
+	(void)state;
+	(void)snprintf(s->name, sizeof(s->name), "db");
+	(void)snprintf(s->role, sizeof(s->role), "primary");
+	s->journal_full_ns = UINT64_MAX;
+	s->peer_count = 1;
+	(void)snprintf(s->peers[0].node, sizeof(s->peers[0].node), "b");
+	(void)snprintf(s->mode, sizeof(s->mode), "async");
+	assert_true(exports(s, "\nholdfast_journal_full_seconds{group=\"db\",node=\"a\"} +Inf\n"));
+	assert_true(exports(s, "\nholdfast_held{group=\"db\",node=\"a\"} 0\n"));
+	assert_false(exports(s, "\nholdfast_sync_state{"));
+	assert_false(exports(s, "\nholdfast_sync_lost_timestamp_seconds{"));
+	assert_false(exports(s, "\nholdfast_verified_timestamp_seconds{"));
+	s->journal_full_ns = 90 * NS_PER_S;
+	(void)snprintf(s->held, sizeof(s->held), "why");
+	(void)snprintf(s->mode, sizeof(s->mode), "sync");
+	(void)snprintf(s->mode_state, sizeof(s->mode_state), "lost");
+	s->lost_since_ns = UINT64_C(1790000000000000000);
+	s->peers[0].in_sync = true;
+	s->peers[0].verify.verified_time_ns = UINT64_C(1790000000500000000);
+	s->peers[0].verify.differing_bytes = 4096;
+	assert_true(exports(s, "\nholdfast_journal_full_seconds{group=\"db\",node=\"a\"} "
+			       "90.000000000\n"));
+	assert_true(exports(s, "\nholdfast_held{group=\"db\",node=\"a\"} 1\n"));
+	assert_true(
+		exports(s, "\nholdfast_sync_state{group=\"db\",node=\"a\",state=\"lost\"} 1\n"));
+	assert_true(exports(s, "state=\"in-sync\"} 0\n"));
+	assert_true(exports(s, "\nholdfast_sync_lost_timestamp_seconds{group=\"db\",node=\"a\"} "
+			       "1790000000.000000000\n"));
+	assert_true(exports(s, "\nholdfast_peer_in_sync{group=\"db\",node=\"a\",peer=\"b\"} 1\n"));
+	assert_true(exports(s, "\nholdfast_verified_timestamp_seconds{group=\"db\",node=\"a\","
+			       "peer=\"b\"} 1790000000.500000000\n"));
+	assert_true(exports(s, "\nholdfast_verify_differing_bytes{group=\"db\",node=\"a\","
+			       "peer=\"b\"} 4096\n"));
+	(void)snprintf(s->role, sizeof(s->role), "standby");
+	(void)snprintf(s->source, sizeof(s->source), "b");
+	s->kept = s->undo_full = s->diverged = true;
+	s->rollback_total_bytes = 100;
+	s->rollback_done_bytes = 30;
+	s->verified_time_ns = UINT64_C(1790000001000000000);
+	assert_true(exports(s, "\nholdfast_kept{group=\"db\",node=\"a\"} 1\n"));
+	assert_true(exports(s, "\nholdfast_undo_full{group=\"db\",node=\"a\"} 1\n"));
+	assert_true(exports(s, "\nholdfast_diverged{group=\"db\",node=\"a\"} 1\n"));
+	assert_true(
+		exports(s, "\nholdfast_rollback_remaining_bytes{group=\"db\",node=\"a\"} 70\n"));
+	assert_true(exports(s, "\nholdfast_verified_timestamp_seconds{group=\"db\",node=\"a\","
+			       "peer=\"b\"} 1790000001.000000000\n"));
+	assert_false(exports(s, "\nholdfast_held{"));
+	free(s);
+}
+
 static void test_protected(void **state)
 {
 	struct status_group *s = calloc(1, sizeof(*s));
@@ -398,6 +556,14 @@ static void test_protected(void **state)
 	assert_true(status_is_protected(s));
 	s->syncing = true;
 	assert_false(status_is_protected(s));
+	/* What it keeps can be promoted, unless that is of another history. */
+	s->kept = true;
+	s->consistent = false;
+	assert_true(status_is_protected(s));
+	s->diverged = true;
+	assert_false(status_is_protected(s));
+	s->diverged = s->kept = false;
+	s->consistent = true;
 	s->syncing = false;
 	(void)snprintf(s->state, sizeof(s->state), "failed");
 	assert_false(status_is_protected(s));
@@ -416,6 +582,10 @@ static void test_protected(void **state)
 	s->peers[1].needs_sync = true;
 	assert_false(status_is_protected(s));
 	s->peers[1].needs_sync = false;
+	assert_true(status_is_protected(s));
+	s->held[0] = 'x';
+	assert_false(status_is_protected(s));
+	s->held[0] = '\0';
 	(void)snprintf(s->role, sizeof(s->role), "fenced");
 	assert_false(status_is_protected(s));
 	free(s);
@@ -425,8 +595,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json_round_trip), cmocka_unit_test(test_json_foreign),
-		cmocka_unit_test(test_document),	cmocka_unit_test(test_metrics_format),
-		cmocka_unit_test(test_metrics_values),	cmocka_unit_test(test_protected),
+		cmocka_unit_test(test_json_null),	cmocka_unit_test(test_document),
+		cmocka_unit_test(test_metrics_format),	cmocka_unit_test(test_metrics_values),
+		cmocka_unit_test(test_metrics_resync),	cmocka_unit_test(test_protected),
 	};
 
 	return cmocka_run_group_tests_name("status", tests, NULL, NULL);
