@@ -74,9 +74,11 @@ struct link_welcome {
 	uint64_t wall_time_ns;
 	bool seeded;   /* its volumes hold content that may be equal: comparing may pay */
 	bool diverged; /* what it holds behind common_seq is of another history, given up there */
-	uint64_t common_seq; /* diverged: the last seq that both histories share */
-	uint64_t ranges;     /* RANGES frames that follow */
-	bool kept;	     /* syncing: it holds a consistent position */
+	uint64_t common_seq;   /* diverged: the last seq that both histories share */
+	uint64_t common_chain; /* diverged: chain value behind it; 0 = not known, then the RANGES do
+				  not say all that differs either */
+	uint64_t ranges;       /* RANGES frames that follow */
+	bool kept;	       /* syncing: it holds a consistent position */
 	uint64_t kept_seq;
 	uint32_t history_count;
 	struct history_entry history[HISTORY_MAX];

@@ -361,12 +361,14 @@ int link_welcome_pack(const struct link_welcome *welcome, uint8_t *out, size_t m
 	message.has_wall_time_ns = true;
 	message.wall_time_ns = welcome->wall_time_ns;
 	message.has_seeded = welcome->seeded;
-	message.has_diverged = message.has_common_seq = welcome->diverged;
+	message.has_diverged = message.has_common_seq = message.has_common_chain =
+		welcome->diverged;
 	message.has_ranges = welcome->ranges != 0;
 	message.has_kept = message.has_kept_seq = welcome->kept;
 	message.seeded = welcome->seeded;
 	message.diverged = welcome->diverged;
 	message.common_seq = welcome->common_seq;
+	message.common_chain = welcome->common_chain;
 	message.ranges = welcome->ranges;
 	message.kept = welcome->kept;
 	message.kept_seq = welcome->kept_seq;
@@ -396,6 +398,7 @@ int link_welcome_unpack(const uint8_t *bytes, size_t len, struct link_welcome *r
 	ret->seeded = message->seeded;
 	ret->diverged = message->diverged;
 	ret->common_seq = message->common_seq;
+	ret->common_chain = message->common_chain;
 	ret->ranges = message->ranges;
 	ret->kept = message->kept;
 	ret->kept_seq = message->kept_seq;

@@ -294,3 +294,29 @@ bool history_is_prefix(const struct history_entry *ours, unsigned our_count, uin
 	       epochs_agree(ours, our_count, theirs, their_count, their_seq) &&
 	       epochs_agree(theirs, their_count, ours, our_count, their_seq);
 }
+
+/* The last seq before the first change of `ours` at which the two histories disagree. */
+static uint64_t agreed_up_to(const struct history_entry *ours, unsigned our_count,
+			     const struct history_entry *theirs, unsigned their_count,
+			     uint64_t end_seq)
+{
+	unsigned i;
+
+	for (i = 0; i < our_count && ours[i].first_seq <= end_seq; i++) {
+		uint64_t seq = ours[i].first_seq;
+
+		if (epoch_at(ours, our_count, seq) != epoch_at(theirs, their_count, seq))
+			return seq - 1;
+	}
+	return end_seq;
+}
+
+uint64_t history_common(const struct history_entry *ours, unsigned our_count, uint64_t our_seq,
+			const struct history_entry *theirs, unsigned their_count,
+			uint64_t their_seq)
+{
+	uint64_t end_seq = min_u64(our_seq, their_seq);
+
+	end_seq = agreed_up_to(ours, our_count, theirs, their_count, end_seq);
+	return agreed_up_to(theirs, their_count, ours, our_count, end_seq);
+}

@@ -72,4 +72,11 @@ bool history_is_prefix(const struct history_entry *ours, unsigned our_count, uin
 		       const struct history_entry *theirs, unsigned their_count,
 		       uint64_t their_seq);
 
+/* The last seq up to which both copies (history, last seq of each) hold what was written under the
+ * same epochs: history_common() == their_seq says that theirs is a prefix of ours. Two writers of
+ * one epoch look the same here; the chain values at that seq tell them apart. */
+uint64_t history_common(const struct history_entry *ours, unsigned our_count, uint64_t our_seq,
+			const struct history_entry *theirs, unsigned their_count,
+			uint64_t their_seq);
+
 #endif

@@ -118,6 +118,19 @@ static void test_welcome_round_trip(void **state)
 	assert_int_equal(link_welcome_pack(&welcome, bytes, (size_t)len - 1), -EMSGSIZE);
 
 	welcome_sample(0);
+	welcome.diverged = true;
+	welcome.common_seq = welcome.durable.seq;
+	welcome.common_chain = UINT64_MAX - 5;
+	welcome.ranges = 3;
+	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
+	assert_int_equal(link_welcome_unpack(bytes, (size_t)len, &welcome_back), 0);
+	assert_true(welcome_back.diverged && welcome_back.common_seq == welcome.durable.seq);
+	assert_int_equal(welcome_back.common_chain, UINT64_MAX - 5);
+	assert_int_equal(welcome_back.ranges, 3);
+	welcome.common_seq++; /* beyond what it holds */
+	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
+	assert_int_equal(link_welcome_unpack(bytes, (size_t)len, &welcome_back), LINK_E_VALUE);
+	welcome_sample(0);
 	welcome.applied_seq = 100; /* beyond what is durable */
 	len = link_welcome_pack(&welcome, bytes, sizeof(bytes));
 	assert_int_equal(link_welcome_unpack(bytes, (size_t)len, &welcome_back), LINK_E_VALUE);

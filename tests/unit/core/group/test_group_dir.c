@@ -409,6 +409,35 @@ UNIT(test_history_is_prefix)
 	assert_true(history_is_prefix(NULL, 0, 0, NULL, 0, 0));
 }
 
+/* The last seq up to which both say the same of every seq, and that they are whole up to there. */
+UNIT(test_history_common)
+{
+	struct prng prng;
+	unsigned i, parted = 0;
+
+	prng_seed(&prng, 4);
+	for (i = 0; i < 20000; i++) {
+		struct told ours = { 0 }, theirs;
+		uint64_t expect = 0, common;
+
+		fork_history(&ours, &prng);
+		theirs = ours;
+		fork_history(&ours, &prng);
+		fork_history(&theirs, &prng);
+		while (expect < ours.last_seq && expect < theirs.last_seq &&
+		       ours.epoch_of[expect + 1] == theirs.epoch_of[expect + 1])
+			expect++;
+		common = history_common(ours.entries, ours.count, ours.last_seq, theirs.entries,
+					theirs.count, theirs.last_seq);
+		assert_int_equal(common, expect);
+		parted += common < ours.last_seq && common < theirs.last_seq;
+		assert_int_equal(history_is_prefix(ours.entries, ours.count, ours.last_seq,
+						   theirs.entries, theirs.count, theirs.last_seq),
+				 common == theirs.last_seq);
+	}
+	assert_in_range(parted, 1000, 19000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +446,7 @@ int main(void)
 		cmocka_unit_test(test_crash_at_every_event),
 		cmocka_unit_test(test_tables),
 		cmocka_unit_test(test_history_is_prefix),
+		cmocka_unit_test(test_history_common),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
