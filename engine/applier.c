@@ -45,14 +45,20 @@ static void batch_done(struct io_op *op, int64_t res)
 {
 	struct engine_group *group = container_of(op, struct engine_group, drain_op);
 
-	group->draining = false;
 	release_batch(group);
 	if (res < 0) {
+		group->draining = false;
 		apply_failed(group, (int)res);
 		return;
 	}
 	group->applied_at = group->batch_at;
 	group->applied_seq = group->applied_at.seq - 1;
+	applier_go_on(group);
+}
+
+void applier_go_on(struct engine_group *group)
+{
+	group->draining = false;
 	copy_applied(group);
 	receive_release(group);
 	session_room(group);
@@ -66,9 +72,14 @@ static void batch_done(struct io_op *op, int64_t res)
 		standby_poke(group);
 }
 
+static bool batch_is_empty(const struct engine_group *group)
+{
+	return group->batch_at.seq == group->applied_at.seq && !group->copy.added;
+}
+
 static void run(struct engine_group *group)
 {
-	if (group->batch_at.seq == group->applied_at.seq && !group->copy.added) {
+	if (batch_is_empty(group)) {
 		group->draining = false;
 		return;
 	}
@@ -167,9 +178,15 @@ static enum gather_step next_step(struct engine_group *group)
 
 	if (!standby_applies(group))
 		return GATHER_RUN;
-	if (item && item->after_seq < group->batch_at.seq)
+	if (!item || item->after_seq >= group->batch_at.seq)
+		return next_segment(group);
+	if (item->kind != COPY_HASH)
 		return copy_add(group) ? GATHER_RUN : GATHER_ON;
-	return next_segment(group);
+	/* What comes before it must be on the volumes. */
+	if (!batch_is_empty(group))
+		return GATHER_RUN;
+	compare_run(group);
+	return GATHER_WAIT;
 }
 
 static void gather(struct engine_group *group)

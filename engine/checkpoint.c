@@ -98,6 +98,7 @@ static void flushed(struct io_op *op, int64_t res)
 		group->cycle = CYCLE_IDLE;
 		return;
 	}
+	compare_cycle_flushed(group);
 	if (!group->cycle_store && !group->cycle_end) {
 		count_frames(group);
 		cycle_over(group);
@@ -135,6 +136,7 @@ void checkpoint_run(struct engine_group *group, bool store)
 	group->cycle_frames = group->copy.applied_frames;
 	group->cycle_session = group->session.number;
 	group->copy.unflushed = 0;
+	compare_cycle_begins(group);
 	group->cycle_op.done = flushed;
 	volumes_flush(&group->volumes, &group->cycle_op);
 }

@@ -47,11 +47,15 @@ void copy_session(struct engine_group *group)
 
 	/* What an earlier session left is still applied in its place, but nobody counts it any
 	 * more. */
-	for (unsigned i = 0; i < copy->count; i++)
+	for (unsigned i = 0; i < copy->count; i++) {
 		item_at(copy, i)->counted = false;
+		if (item_at(copy, i)->kind == COPY_HASH)
+			item_at(copy, i)->kind = COPY_VOID;
+	}
 	copy->end_counted = false;
 	copy->applied_frames = copy->durable_frames = copy->acked_frames = 0;
 	copy->left_bytes = 0;
+	compare_session(group);
 }
 
 void copy_begin(struct engine_group *group)
@@ -86,6 +90,7 @@ void copy_reset(struct engine_group *group)
 	copy->end_reached = false;
 	copy->unflushed = 0;
 	copy_session(group);
+	compare_reset(group);
 }
 
 bool copy_waiting(const struct engine_group *group)
@@ -156,7 +161,9 @@ static struct copy_item item_of(struct engine_group *group, const struct frame *
 		item.kind = COPY_END;
 		return item;
 	}
-	item.kind = frame->type == FRAME_SYNC_DATA ? COPY_DATA : COPY_ZERO;
+	item.kind = frame->type == FRAME_SYNC_DATA   ? COPY_DATA
+		    : frame->type == FRAME_SYNC_ZERO ? COPY_ZERO
+						     : COPY_HASH;
 	item.volume = frame_range_volume(frame);
 	item.off = frame->arg1;
 	item.len = frame_range_bytes(frame);
@@ -169,8 +176,13 @@ void copy_frame(struct engine_group *group, const struct frame *frame, const uin
 	struct copy_item item = item_of(group, frame);
 
 	group->received_bytes += frame->body_bytes;
-	if (!group->session.sync_open) {
+	if (item.kind == COPY_HASH)
+		memcpy(item.hash, body, sizeof(item.hash));
+	if (!group->session.sync_open && item.kind != COPY_HASH) {
 		session_error(group, "the primary copies without having said so in START");
+	} else if (item.kind == COPY_HASH && !compare_asked(group)) {
+		session_error(group, "the primary asked for more than %u ranges at a time",
+			      ENGINE_HASHES_MAX);
 	} else if (copy->count == ENGINE_SYNC_ITEMS) {
 		session_error(group,
 			      "the primary sent more than %u copied extents that were not "
@@ -178,8 +190,9 @@ void copy_frame(struct engine_group *group, const struct frame *frame, const uin
 			      ENGINE_SYNC_ITEMS);
 	} else if (item.kind != COPY_END && !range_fits(group, &item)) {
 		session_error(group,
-			      "a copied extent (volume %u, offset %" PRIu64 ", length %" PRIu64
+			      "%s (volume %u, offset %" PRIu64 ", length %" PRIu64
 			      ") lies outside the volumes here",
+			      item.kind == COPY_HASH ? "a range to compare" : "a copied extent",
 			      item.volume, item.off, item.len);
 	} else if (item.kind == COPY_DATA && !take_body(group, frame, body, &item)) {
 		group->rejected_corrupt++;
@@ -236,7 +249,7 @@ static void pop_applied(struct engine_group *group)
 		copy->end_reached = true;
 		copy->end_seq = item->stamp;
 		copy->end_counted = item->counted;
-	} else if (item->kind != COPY_VOID) {
+	} else if (item->kind == COPY_DATA || item->kind == COPY_ZERO) {
 		copy->applied_frames += item->counted;
 		copy->done_bytes += item->counted ? item->len : 0;
 		copy->unflushed++;

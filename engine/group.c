@@ -57,6 +57,8 @@ int engine_group_new(const struct engine_options *options, struct engine_group *
 	if (!r)
 		r = copy_init(group);
 	if (!r)
+		r = compare_init(group);
+	if (!r)
 		r = session_init(group);
 	if (r) {
 		engine_group_free(group);
@@ -72,6 +74,7 @@ struct engine_group *engine_group_free(struct engine_group *group)
 
 	must(group->state == ENGINE_STOPPED);
 	session_deinit(group);
+	compare_deinit(group);
 	copy_deinit(group);
 	applier_deinit(group);
 	group_dir_deinit(&group->dir);

@@ -28,6 +28,8 @@
 #define ENGINE_ARENA_BYTES	  (4u << 20) /* data of segments read back for apply */
 #define ENGINE_SYNC_BUFFERS	  8u	     /* of FRAME_SYNC_MAX_BYTES */
 #define ENGINE_SYNC_ITEMS	  1024u	     /* copied extents received and not yet applied */
+#define ENGINE_HASH_READS	  4u   /* ranges compared at a time; FRAME_SYNC_MAX_BYTES each */
+#define ENGINE_HASHES_MAX	  256u /* questions of a session that are not answered */
 #define ENGINE_LINK_OUT_BYTES	  (2u * (FRAME_BYTES + SEGMENT_TOTAL_MAX_BYTES))
 #define ENGINE_STEP_NS		  2000000ull /* how often a state that waits looks again */
 
@@ -57,6 +59,7 @@ struct session {
 	struct link_hello hello;
 	struct link_start start;
 	bool sync_open;	      /* SYNC frames may come */
+	bool probed;	      /* CHECKING: it is known whether there is content to compare with */
 	uint64_t readable_ns; /* when we last were willing to read */
 };
 
@@ -64,7 +67,8 @@ enum copy_kind {
 	COPY_DATA,
 	COPY_ZERO,
 	COPY_END,
-	COPY_VOID
+	COPY_VOID,
+	COPY_HASH, /* no content: a question, compare.c */
 };
 
 struct copy_item {
@@ -72,8 +76,9 @@ struct copy_item {
 	uint64_t off, len, stamp;
 	uint16_t volume;
 	uint8_t kind;
-	uint8_t buffer; /* DATA */
-	bool counted;	/* belongs to the present session, so SYNC_ACK counts it */
+	uint8_t buffer;			/* DATA */
+	uint8_t hash[FRAME_HASH_BYTES]; /* HASH */
+	bool counted;			/* belongs to the present session, so SYNC_ACK counts it */
 };
 
 struct copy_state {
@@ -90,6 +95,34 @@ struct copy_state {
 	uint64_t applied_frames, durable_frames, acked_frames; /* of the present session */
 	unsigned unflushed; /* items applied since the last flush began */
 	uint64_t total_bytes, done_bytes, left_bytes, started_ns;
+};
+
+struct compare_read { /* of a question that is being answered */
+	struct io_op op;
+	struct engine_group *group;
+	struct volume *volume;
+	uint64_t session, off, len;
+	uint8_t hash[FRAME_HASH_BYTES];
+	uint8_t *buf;
+	bool same;
+};
+
+struct compare_answer {
+	uint64_t cycle; /* to be said once that many cycles have flushed */
+	bool differs;
+};
+
+struct compare_state {
+	struct compare_read reads[ENGINE_HASH_READS];
+	unsigned running, left;
+	struct compare_answer answers[ENGINE_HASHES_MAX]; /* circular, of the present session */
+	unsigned first, count;
+	unsigned open;	   /* questions of the present session without an answer sent */
+	uint64_t answered; /* answers sent in it */
+	uint64_t cycles_begun, cycles_done;
+	bool seeded; /* an empty standby's volumes hold something */
+	unsigned probe_at;
+	uint8_t *probe;
 };
 
 /* What is known of the primary. */
@@ -166,6 +199,7 @@ struct engine_group {
 	uint64_t durable_bytes, durable_time_ns;
 
 	struct copy_state copy;
+	struct compare_state compare;
 
 	/* drain */
 	bool hold;     /* no new batch, no new cycle: START changes what they rely on */
@@ -289,11 +323,30 @@ bool copy_end_due(const struct engine_group *group);
 bool copy_waiting(const struct engine_group *group); /* items or a flush are outstanding */
 void copy_status(const struct engine_group *group, struct status_sync *ret_status);
 
+/* compare.c */
+int compare_init(struct engine_group *group);
+void compare_deinit(struct engine_group *group);
+void compare_reset(struct engine_group *group);	  /* with copy_reset() */
+void compare_session(struct engine_group *group); /* with copy_session() */
+/* A question has come; false: more than may be open at a time. */
+bool compare_asked(struct engine_group *group);
+/* Compares what is next in the FIFO; then applier_go_on(). */
+void compare_run(struct engine_group *group);
+void compare_send(struct engine_group *group); /* answers that are due */
+/* VERIFIED: what was found, and where. */
+void compare_verified(struct engine_group *group, const struct frame *frame);
+void compare_cycle_begins(struct engine_group *group);	/* a flush of the volumes is submitted */
+void compare_cycle_flushed(struct engine_group *group); /* it has succeeded */
+/* Finds out whether the volumes hold anything but zeroes (compare.seeded); op_busy meanwhile. */
+void compare_probe(struct engine_group *group);
+
 /* applier.c */
 int applier_init(struct engine_group *group);
 void applier_deinit(struct engine_group *group);
 void applier_begin(struct engine_group *group, const struct journal_position *at);
 void applier_kick(struct engine_group *group);
+/* What was taken from the FIFO for comparing is done with: goes on behind it. */
+void applier_go_on(struct engine_group *group);
 bool applier_idle(const struct engine_group *group); /* no batch, no cycle */
 
 /* checkpoint.c */

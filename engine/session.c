@@ -183,7 +183,7 @@ static void accept_offer(struct engine_group *group, struct io_stream *stream)
 	session->number++;
 	session->stream = stream;
 	session->hello = group->offer;
-	session->sync_open = false;
+	session->sync_open = session->probed = false;
 	session_step(group);
 	standby_poke(group);
 }
@@ -247,6 +247,15 @@ void engine_group_connect(struct engine_group *group, struct io_stream *stream,
 		session_offer(group);
 }
 
+/* It never was a whole copy of anything. */
+static bool is_empty(const struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+
+	return uuid_is_zero(&sb->group) ||
+	       (group->journal.durable_seq == 0 && !(sb->flags & SUPERBLOCK_EVER_CONSISTENT));
+}
+
 static void send_welcome(struct engine_group *group)
 {
 	const struct superblock *sb = &group->dir.sb;
@@ -268,8 +277,8 @@ static void send_welcome(struct engine_group *group)
 	};
 	w->applied_seq = group->applied_seq;
 	w->syncing = sb->flags & SUPERBLOCK_SYNCING;
-	w->empty = uuid_is_zero(&sb->group) ||
-		   (journal->durable_seq == 0 && !(sb->flags & SUPERBLOCK_EVER_CONSISTENT));
+	w->empty = is_empty(group);
+	w->seeded = !w->empty || group->compare.seeded;
 	w->window_bytes = group->ring.size_bytes / 2;
 	w->wall_time_ns = io_wall(group->io);
 	w->history_count = sb->history_count;
@@ -291,6 +300,11 @@ static void check_step(struct engine_group *group)
 	if (group->op_busy || group->hold || group->receiving || group->copy.placing >= 0 ||
 	    journal->durable_seq < journal->appended_seq || !journal_is_quiet(journal))
 		return;
+	if (is_empty(group) && !session->probed) {
+		session->probed = true;
+		compare_probe(group);
+		return;
+	}
 	/* Once more: what was on its way to the disk counts now. */
 	if (admit_hello(group, &session->hello, &refusal)) {
 		session_refuse(group, refusal.code, refusal.text);
@@ -519,9 +533,16 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		return 0;
 	case FRAME_SYNC_DATA:
 	case FRAME_SYNC_ZERO:
+	case FRAME_SYNC_HASH:
 	case FRAME_SYNC_END:
 		if (takes_bulk(group)) {
 			copy_frame(group, frame, body);
+			return 0;
+		}
+		break;
+	case FRAME_VERIFIED:
+		if (group->session.state == SESSION_STREAMING) {
+			compare_verified(group, frame);
 			return 0;
 		}
 		break;
@@ -592,6 +613,7 @@ static void turn_over(struct io_op *op, int64_t res)
 	if (group->copy.durable_frames > group->copy.acked_frames &&
 	    !link_send(group->link, &sync, NULL))
 		group->copy.acked_frames = group->copy.durable_frames;
+	compare_send(group);
 }
 
 void session_ack(struct engine_group *group)

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "core/base/crc32c.h"
+#include "core/base/hash64.h"
 #include "core/base/log.h"
 #include "core/group/group_dir.h"
 #include "core/group/init.h"
@@ -65,6 +66,8 @@ struct stage {
 	struct frame ack;
 	uint64_t promised; /* highest seq ever acknowledged as durable */
 	uint64_t acked, acks, sync_acked, copied;
+	uint64_t asked, answered, differing; /* hashes of this connection */
+	bool differs[1024];		     /* by question, from 0 */
 	uint8_t body_buf[FRAME_SYNC_MAX_BYTES], packed[FRAME_SYNC_MAX_BYTES];
 
 	/* history */
@@ -273,6 +276,14 @@ static inline int stage_on_frame(void *owner, const struct frame *frame, const u
 		sim_check(stage->world, frame->seq > stage->sync_acked);
 		stage->sync_acked = frame->seq;
 		break;
+	case FRAME_HASH_RESULT:
+		sim_check(stage->world, frame->seq == stage->answered + 1);
+		sim_check(stage->world, stage->answered < stage->asked);
+		if (stage->answered < array_len(stage->differs))
+			stage->differs[stage->answered] = frame->arg1;
+		stage->answered++;
+		stage->differing += frame->arg1;
+		break;
 	default:
 		sim_fail(stage->world, "a standby sends %s", frame_type_text(frame->type));
 	}
@@ -379,6 +390,29 @@ static inline void stage_send_end(struct stage *stage, uint64_t seq)
 	stage_send(stage, &frame, NULL);
 }
 
+/* Asks whether a range there is what the model holds now. */
+static inline void stage_send_hash(struct stage *stage, unsigned volume, uint64_t off, uint32_t len)
+{
+	struct frame frame = { .type = FRAME_SYNC_HASH,
+			       .seq = stage->next_seq - 1,
+			       .arg1 = off,
+			       .arg2 = frame_range_arg((uint16_t)volume, len / 512),
+			       .body_bytes = FRAME_HASH_BYTES };
+	uint8_t hash[FRAME_HASH_BYTES] = { 0 };
+
+	if (volume < STAGE_VOLUMES && off + len <= stage->volume_bytes)
+		hash128(stage->content[volume] + off, len, hash);
+	stage->asked++;
+	stage_send(stage, &frame, hash);
+}
+
+static inline bool stage_all_answered(void *context)
+{
+	struct stage *stage = context;
+
+	return stage->answered == stage->asked;
+}
+
 /* ---- connecting -------------------------------------------------------------------------------
  */
 
@@ -434,6 +468,7 @@ static inline bool stage_try_dial(struct stage *stage)
 	stage->hello.head.epoch = stage->hello.epoch;
 	stage->welcomed = stage->refused = stage->said_bye = stage->ended = false;
 	stage->acked = stage->sync_acked = 0;
+	stage->asked = stage->answered = stage->differing = 0;
 	stage->connected = stage->dial_ok = stage->dial_failed = stage->accept_ok = false;
 	memset(&stage->ack, 0, sizeof(stage->ack));
 	stage->dial_op.done = stage_dialled;
