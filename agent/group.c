@@ -7,10 +7,11 @@
  *                  +-----------+--> FENCED (a higher epoch rules)  or  FAILED (an invariant of the
  * disk broke)
  *
- * Invariant G1: nothing is served before recovery is done and every peer was asked, or
- * settle_timeout passed. Invariant G2: once FENCED or FAILED, no request is acknowledged any more.
- * Invariant G3: a FENCED group stops serving first, then records it, then closes everything and
- * lets go of the directory's lock: from there on the directory is the engine's.
+ * Invariant G1: nothing is served before recovery is done and every standby has answered which
+ * epoch rules, or settle_timeout passed. Invariant G2: once FENCED or FAILED, no request is
+ * acknowledged any more. Invariant G3: a FENCED group stops serving first, then records it, then
+ * closes everything and lets go of the directory's lock: from there on the directory is the
+ * engine's.
  */
 #include <errno.h>
 #include <stdio.h>

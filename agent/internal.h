@@ -170,8 +170,7 @@ static inline bool agent_is_out(const struct agent_group *group)
 void agent_fail(struct agent_group *group, int res, const char *text);
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);
 void agent_journal_failed(void *owner, int res, const char *text);
-void agent_settled(struct agent_group *group);	 /* a ship learned that no higher epoch rules there,
-						    or could not ask */
+void agent_settled(struct agent_group *group);	 /* a standby has said that no higher epoch rules */
 void agent_step_stop(struct agent_group *group); /* something that a stop waits for has happened */
 
 /* recover.c */

@@ -14,7 +14,9 @@
  *
  * Invariant S1: what the journal lets go of (ship_floor) is durable on the standby or durably in
  * its dirty map. Invariant S2: a higher epoch, from whomever and in whatever answer, fences the
- * group before anything else.
+ * group before anything else. Invariant S3: a standby counts as settled only once it has answered
+ * (WELCOME, or a REFUSE that says which epoch rules): a connection that is refused, breaks or times
+ * out, a standby that is busy or broken, says nothing about who rules.
  */
 #include "agent/ship.h"
 
@@ -25,9 +27,10 @@
 
 #include "core/base/log.h"
 
-#define BACKOFF_MIN_NS 100000000ull
-#define BACKOFF_MAX_NS 5000000000ull
-#define SOFTWARE       "holdfast 0.1.0"
+#define BACKOFF_MIN_NS	100000000ull
+#define BACKOFF_MAX_NS	5000000000ull
+#define SETTLE_RETRY_NS 200000000ull /* at most, while the group waits for an answer */
+#define SOFTWARE	"holdfast 0.1.0"
 
 static void connect_now(struct ship *ship);
 
@@ -51,6 +54,8 @@ static void wait_to_retry(struct ship *ship)
 	uint64_t delay = BACKOFF_MIN_NS << min_u64(ship->attempts, 6);
 
 	delay = min_u64(delay, ship->refused ? BACKOFF_MAX_NS : BACKOFF_MAX_NS / 2);
+	if (ship->group->state == AGENT_SETTLING && !ship->settled)
+		delay = min_u64(delay, SETTLE_RETRY_NS);
 	delay = delay / 2 + io_random(io) % (delay / 2 + 1);
 	ship->attempts++;
 	ship->state = SHIP_WAITING;
@@ -95,7 +100,6 @@ void ship_disconnect(struct ship *ship, const char *text)
 	}
 	drop_connection(ship);
 	wait_to_retry(ship);
-	settle(ship);
 }
 
 static void send_control(struct ship *ship, enum frame_type type, int len)
@@ -234,7 +238,6 @@ static void start_stream(struct ship *ship)
 	tail_seek(&ship->tail, start->from_seq);
 	if (start->sync)
 		ship_sync_begin(ship->sync);
-	settle(ship);
 	log_info("standby connected", "group=%s standby=%s from_seq=%" PRIu64 " copy=%s",
 		 group->conf->name, ship->conf->node, start->from_seq, start->sync ? "yes" : "no");
 	ship->told[0] = 0;
@@ -447,6 +450,9 @@ static int on_refuse(struct ship *ship, const struct frame *frame, const uint8_t
 	if (!valid)
 		return -EPROTO;
 	ship->refused = refuse.code != LINK_REFUSE_BUSY;
+	if (epoch && refuse.code != LINK_REFUSE_BUSY && refuse.code != LINK_REFUSE_ERROR &&
+	    refuse.code != LINK_REFUSE_UNSPECIFIED)
+		settle(ship);
 	snprintf(text, sizeof(text), "refused: %.200s", refuse.text);
 	ship_disconnect(ship, text);
 	return 0;
@@ -457,10 +463,12 @@ static int on_welcome(struct ship *ship, const struct frame *frame, const uint8_
 	if (ship->state != SHIP_HELLO ||
 	    link_welcome_unpack(body, frame->body_bytes, &ship->welcome))
 		return -EPROTO;
-	if (ship->welcome.epoch > ship->group->dir.sb.epoch)
+	if (ship->welcome.epoch > ship->group->dir.sb.epoch) {
 		agent_fenced(ship->group, ship->welcome.epoch, ship->conf->node);
-	else
-		ship_decide(ship);
+		return 0;
+	}
+	settle(ship);
+	ship_decide(ship);
 	return 0;
 }
 

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/internal.h"
+#include "agent/ship.h"
 
 static const char *state_text(const struct agent_group *group)
 {
@@ -38,6 +38,22 @@ static void fill_volumes(const struct agent_group *group, struct status_group *s
 	}
 }
 
+/* Whose word the start waits for. */
+static void fill_settling(const struct agent_group *group, struct status_group *s)
+{
+	const struct ship *ship;
+
+	for (unsigned i = 0; i < group->ship_count; i++) {
+		ship = group->ships[i];
+		if (!ship->settled) {
+			snprintf(s->detail, sizeof(s->detail),
+				 "waiting for %.64s to say which epoch rules%s%.120s",
+				 ship->conf->node, ship->error[0] ? ": " : "", ship->error);
+			return;
+		}
+	}
+}
+
 void agent_group_status(struct agent_group *group, struct status_group *ret_status)
 {
 	struct status_group *s = ret_status;
@@ -53,6 +69,8 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 								: "primary");
 	snprintf(s->state, sizeof(s->state), "%s", state_text(group));
 	snprintf(s->detail, sizeof(s->detail), "%s", group->detail);
+	if (group->state == AGENT_SETTLING)
+		fill_settling(group, s);
 	uuid_format(&sb->group, s->uuid);
 	s->epoch = sb->epoch;
 	s->fenced_by_epoch = sb->fenced_by_epoch;

@@ -42,6 +42,7 @@ struct stage_peer {
 	bool no_sync_ack;	/* does not acknowledge copied extents */
 	uint64_t refuse_epoch;	/* REFUSE with this epoch in the frame */
 	uint64_t refuse_body;	/* and this one in its body; 0 = the same */
+	uint32_t refuse_code;	/* 0 = stale epoch */
 	uint64_t welcome_epoch; /* in the WELCOME's body; 0 = the primary's */
 	uint64_t chain_wrong;	/* added to the chain value it names */
 	const char *bye;	/* says BYE with these words instead of a WELCOME */

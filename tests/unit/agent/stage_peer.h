@@ -41,7 +41,8 @@ static inline void stage_peer_sync_ack(struct stage_peer *peer)
 
 static inline void stage_peer_refuse(struct stage_peer *peer)
 {
-	struct link_refuse refuse = { .code = LINK_REFUSE_STALE_EPOCH,
+	struct link_refuse refuse = { .code = peer->refuse_code ? peer->refuse_code
+								: LINK_REFUSE_STALE_EPOCH,
 				      .epoch = peer->refuse_body ? peer->refuse_body
 								 : peer->refuse_epoch,
 				      .text = "a higher epoch rules" };

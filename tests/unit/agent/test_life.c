@@ -190,6 +190,57 @@ static void expect_fenced(struct stage *stage, uint64_t epoch)
 	sim_check(stage->world, sb.role == GROUP_FENCED && sb.fenced_by_epoch == epoch);
 }
 
+/* S3: whoever cannot be asked, or cannot say, is asked again until the time is over. */
+static void settle_refused(struct stage *stage)
+{
+	uint64_t since = sim_now(stage->world);
+
+	sim_cut_both(stage->node, stage->peers[0].node, SIM_CUT_RESET);
+	stage_begin(stage);
+	sim_run_for(stage->world, SIM_SECOND * 9 / 10);
+	sim_check(stage->world, !stage->starts);
+	sim_check(stage->world, strstr(stage_status(stage)->detail, "waiting for standby0"));
+	sim_check(stage->world, stage_until(stage, stage_is_started) && stage->started == 0);
+	since = sim_now(stage->world) - since;
+	sim_check(stage->world, since >= SIM_SECOND && since < SIM_SECOND + 100 * SIM_MS);
+}
+
+static void settle_refused_shortly(struct stage *stage)
+{
+	sim_cut_both(stage->node, stage->peers[0].node, SIM_CUT_RESET);
+	stage_begin(stage);
+	sim_run_for(stage->world, SIM_SECOND / 2);
+	sim_check(stage->world, !stage->starts);
+	sim_heal_all(stage->world);
+	stage->peers[0].refuse_epoch = 2;
+	sim_run_for(stage->world, SIM_SECOND * 2 / 5);
+	sim_check(stage->world, stage->starts && stage->started == -ESTALE);
+}
+
+static void settle_busy(struct stage *stage)
+{
+	static const uint32_t codes[] = { LINK_REFUSE_BUSY, LINK_REFUSE_ERROR };
+
+	for (unsigned i = 0; i < array_len(codes); i++) {
+		stage->peers[0].refuse_epoch = 1;
+		stage->peers[0].refuse_code = codes[i];
+		stage_begin(stage);
+		sim_run_for(stage->world, SIM_SECOND / 2);
+		sim_check(stage->world, !stage->starts && stage->peers[0].hellos > i * 4 + 1);
+		stage->peers[0].refuse_code = LINK_REFUSE_VOLUMES;
+		sim_run_for(stage->world, SIM_SECOND * 2 / 5);
+		sim_check(stage->world, stage->starts && stage->started == 0);
+		sim_check(stage->world, stage_stop(stage) == 0);
+	}
+}
+
+UNIT(test_settle_strict)
+{
+	stage_run_raw(settle_refused, 1, NULL);
+	stage_run_raw(settle_refused_shortly, 1, NULL);
+	stage_run_raw(settle_busy, 1, NULL);
+}
+
 /* G3: the directory is free for the engine of this host, although the agent's group is still there.
  */
 static void expect_released(struct stage *stage)
@@ -507,10 +558,11 @@ int main(void)
 		cmocka_unit_test(test_clean_stop),	    cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_stop_while_starting), cmocka_unit_test(test_settle_welcome),
 		cmocka_unit_test(test_settle_silent),	    cmocka_unit_test(test_settle_two),
-		cmocka_unit_test(test_settle_fenced),	    cmocka_unit_test(test_fence_answers),
-		cmocka_unit_test(test_fence_serving),	    cmocka_unit_test(test_fence_untold),
-		cmocka_unit_test(test_fence_in_stop),	    cmocka_unit_test(test_disk_fails),
-		cmocka_unit_test(test_journal_fails),	    cmocka_unit_test(test_former_standbys),
+		cmocka_unit_test(test_settle_strict),	    cmocka_unit_test(test_settle_fenced),
+		cmocka_unit_test(test_fence_answers),	    cmocka_unit_test(test_fence_serving),
+		cmocka_unit_test(test_fence_untold),	    cmocka_unit_test(test_fence_in_stop),
+		cmocka_unit_test(test_disk_fails),	    cmocka_unit_test(test_journal_fails),
+		cmocka_unit_test(test_former_standbys),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
