@@ -46,6 +46,9 @@ struct agent_options {
 int agent_group_new(const struct agent_options *options, struct agent_group **ret_group);
 struct agent_group *agent_group_free(struct agent_group *group);
 void agent_group_start(struct agent_group *group);
+/* A stop will come when the clients are gone: in mode sync, what waits for a standby does not wait
+ * longer than sync_timeout from here on, then it fails. */
+void agent_group_leave(struct agent_group *group);
 /* Stops serving, drains journal and apply, checkpoints, says BYE to standbys. */
 void agent_group_stop(struct agent_group *group);
 /* The export of a volume; NULL when there is no such volume or the group is not served. */

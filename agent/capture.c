@@ -246,7 +246,7 @@ static void do_flush(struct agent_group *group, struct export_request *request)
 	uint64_t acked = group->journal.written_seq;
 
 	group->flushes++;
-	if (acked <= group->journal.durable_seq) {
+	if (acked <= commit_promised_seq(group)) {
 		capture_finish(group, request, 0);
 		return;
 	}

@@ -6,7 +6,7 @@
  * JOURNAL_WRITES_MAX are on their way to the journal, so that whatever arrives while the disk is
  * busy shares the next one; or when it is full. No timer delays a write.
  *
- * Invariant C1: a request is finished only from commit_written() / commit_durable(), or by
+ * Invariant C1: a request is finished only from commit_written() / commit_promise(), or by
  * capture_fail_all().
  */
 #include <errno.h>
@@ -225,12 +225,16 @@ void commit_written(void *owner, uint64_t seq)
 	commit_schedule(group);
 }
 
-void commit_durable(void *owner, uint64_t seq)
+uint64_t commit_promised_seq(const struct agent_group *group)
 {
-	struct agent_group *group = owner;
+	return min_u64(group->journal.durable_seq, syncmode_limit(group));
+}
 
-	if (agent_is_out(group))
-		return;
+void commit_promise(struct agent_group *group)
+{
+	uint64_t seq = commit_promised_seq(group);
+
+	syncmode_promised(group, seq);
 	finish_up_to(group, &group->wait_durable, seq);
 	if (group->mark_op && group->mark_seq <= seq) {
 		struct io_op *op = group->mark_op;
@@ -238,6 +242,16 @@ void commit_durable(void *owner, uint64_t seq)
 		group->mark_op = NULL;
 		io_defer(group->io, op, (int64_t)group->mark_seq);
 	}
+}
+
+void commit_durable(void *owner, uint64_t seq)
+{
+	struct agent_group *group = owner;
+
+	(void)seq;
+	if (agent_is_out(group))
+		return;
+	syncmode_step(group);
 	for (unsigned i = 0; i < group->ship_count; i++)
 		ship_kick(group->ships[i]);
 	agent_drain_kick(group, false);
@@ -248,4 +262,5 @@ void commit_durable(void *owner, uint64_t seq)
 void commit_stop(struct agent_group *group)
 {
 	io_timer_stop(group->io, &group->flush_timer);
+	syncmode_stop(group);
 }

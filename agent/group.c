@@ -235,6 +235,7 @@ void recover_done(struct agent_group *group, int res)
 	capture_exports(group);
 	group->state = AGENT_SETTLING;
 	agent_drain_floor(group);
+	syncmode_start(group);
 	group->unsettled = group->ship_count;
 	group->settle_timer.fire = settle_due;
 	io_timer_start(group->io, &group->settle_timer,
@@ -316,6 +317,7 @@ static void report_stopped(struct agent_group *group, int res)
 	struct agent_events *events = &group->options.events;
 
 	io_timer_stop(group->io, &group->settle_timer);
+	commit_stop(group);
 	group->state = AGENT_STOPPED;
 	close_all(group);
 	if (events->stopped)
@@ -346,7 +348,7 @@ void agent_step_stop(struct agent_group *group)
 		agent_drain_kick(group, true);
 	} else if (!agent_drain_idle(group)) {
 		agent_drain_checkpoint(group);
-	} else {
+	} else if (syncmode_has_left(group)) {
 		group->dir.sb.flags |= SUPERBLOCK_CLEAN;
 		group->dir.sb.durable_seq = journal->durable_seq;
 		group->state_op.done = clean_stored;
@@ -382,9 +384,15 @@ void agent_group_stop(struct agent_group *group)
 		group->clean_stored = false;
 		io_timer_stop(group->io, &group->checkpoint_timer);
 		capture_fail_stalled(group, -ESHUTDOWN);
+		syncmode_leave(group);
 	}
 	group->settle_timer.fire = stop_poll;
 	io_timer_start(group->io, &group->settle_timer, 0);
+}
+
+void agent_group_leave(struct agent_group *group)
+{
+	syncmode_leave(group);
 }
 
 struct export *agent_group_export_at(struct agent_group *group, unsigned index)

@@ -71,6 +71,33 @@ enum {
 	REQUEST_START = 3,  /* io_now() at submit */
 };
 
+enum syncmode_state {
+	SYNCMODE_ASYNC,
+	SYNCMODE_WAITING, /* acknowledgements wait: too few standbys are in sync, not for long yet
+			   */
+	SYNCMODE_IN_SYNC,
+	SYNCMODE_LOST,	 /* they go on alone */
+	SYNCMODE_FROZEN, /* they wait for as long as it takes */
+};
+
+#define SYNCMODE_MARKS 9u
+
+struct syncmode { /* syncmode.c */
+	enum syncmode_state state;
+	uint64_t held_seq;	/* durable on as many standbys as the mode asks for */
+	uint64_t alone_seq;	/* acknowledged without them, or not known with whom */
+	uint64_t missing_ns;	/* since when too few are in sync; 0 = enough */
+	uint64_t lost_since_ns; /* wall clock; 0 = not lost */
+	uint64_t losses;
+	struct syncmode_mark {
+		uint64_t seq, since_ns; /* an acknowledgement up to seq has waited since then */
+	} marks[SYNCMODE_MARKS];
+	unsigned mark_first, mark_count;
+	uint64_t marked_ns;
+	uint64_t leave_ns; /* stopping: then who still waits is refused; 0 = not stopping */
+	struct io_timer timer;
+};
+
 struct agent_group {
 	struct io *io;
 	struct agent_options options;
@@ -154,6 +181,7 @@ struct agent_group {
 
 	struct ship *ships[GROUP_PEERS_MAX];
 	unsigned ship_count;
+	struct syncmode syncmode;
 
 	/* counters */
 	uint64_t writes, written_bytes, reads_done, read_bytes, flushes;
@@ -206,6 +234,26 @@ void commit_flush(struct agent_group *group, uint64_t seq);
 void commit_written(void *owner, uint64_t seq);
 void commit_durable(void *owner, uint64_t seq);
 void commit_stop(struct agent_group *group);
+/* Acknowledges what is durable here and where the mode asks for it. */
+void commit_promise(struct agent_group *group);
+/* Everything up to here may be acknowledged as durable. */
+uint64_t commit_promised_seq(const struct agent_group *group);
+
+/* syncmode.c */
+void syncmode_start(struct agent_group *group); /* recovered; the ships start */
+void syncmode_stop(struct agent_group *group);
+/* What a standby holds, or whether it does, has changed; acknowledges what may be. */
+void syncmode_step(struct agent_group *group);
+/* Acknowledgements may go up to here as far as standbys are concerned. */
+uint64_t syncmode_limit(const struct agent_group *group);
+/* Everything up to `seq` has been acknowledged as durable. */
+void syncmode_promised(struct agent_group *group, uint64_t seq);
+/* The group is to stop: what waits for a standby does not wait longer than sync_timeout. */
+void syncmode_leave(struct agent_group *group);
+bool syncmode_has_left(const struct agent_group *group); /* nobody waits any more */
+bool syncmode_in_sync(const struct ship *ship);
+uint32_t syncmode_report(const struct ship *ship); /* enum link_mode, for its heartbeat */
+void syncmode_status(const struct agent_group *group, struct status_group *ret_status);
 
 /* drain.c */
 int agent_drain_init(struct agent_group *group);

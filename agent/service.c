@@ -338,6 +338,7 @@ static void begin_stop(void *arg)
 		return;
 	}
 	/* Clients first: what they have in flight still becomes part of the history. */
+	agent_group_leave(service->group);
 	service->stop_group = true;
 	if (!stop_nbd(service) && !service->stopping_nbd) {
 		service->stop_group = false;

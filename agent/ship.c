@@ -130,6 +130,7 @@ static void send_hello(struct ship *ship)
 	hello->oldest_seq = journal_oldest_seq(&group->journal);
 	hello->wall_time_ns = io_wall(group->io);
 	hello->session = io_random(group->io);
+	hello->mode = (uint32_t)group->conf->mode;
 	hello->history_count = sb->history_count;
 	memcpy(hello->history, sb->history, sizeof(hello->history));
 	hello->volume_count = sb->volume_count;

@@ -31,6 +31,13 @@ struct ship_sent {
 
 struct sync;
 
+struct ship_catch { /* mode sync: whether it has caught up in this session */
+	bool known, caught_up;
+	uint64_t stream;     /* of this session */
+	uint64_t target_seq; /* our end at since_ns */
+	uint64_t since_ns;
+};
+
 struct ship {
 	struct agent_group *group;
 	const struct conf_peer *conf;
@@ -85,6 +92,7 @@ struct ship {
 		copy_ns; /* last seq that it held; time of the next one, UINT64_MAX unknown */
 	uint64_t durable_bytes; /* bytes_end at durable_seq, 0 = not known yet */
 	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;
+	struct ship_catch catch;
 };
 
 /* ship.c */

@@ -181,6 +181,7 @@ void ship_acked(struct ship *ship, const struct frame *frame)
 	}
 	ship->peer->durable_seq = max_u64(ship->peer->durable_seq, frame->seq);
 	agent_drain_floor(ship->group);
+	syncmode_step(ship->group);
 	ship_pump(ship);
 }
 
@@ -214,6 +215,7 @@ void ship_heartbeat(struct ship *ship)
 		.wall_time_ns = io_wall(group->io),
 		.behind_ns = ship_behind_ns(ship),
 		.sync_left_bytes = ship_sync_active(ship->sync) ? dirty_bytes(ship->dirty) : 0,
+		.mode = syncmode_report(ship),
 	};
 	struct frame frame = { .type = FRAME_HEARTBEAT, .epoch = group->dir.sb.epoch };
 	int len = link_heartbeat_pack(&beat, ship->control, sizeof(ship->control));
@@ -295,6 +297,7 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->reconnects = ship->reconnects;
 	s->heard_ns_ago = heard ? io_now(group->io) - heard : UINT64_MAX;
 	s->needs_sync = ship->peer->needs_sync;
+	s->in_sync = syncmode_in_sync(ship);
 	ship_sync_status(ship->sync, &s->sync);
 	snprintf(s->error, sizeof(s->error), "%s", ship->error);
 }

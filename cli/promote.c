@@ -72,6 +72,11 @@ static void show_promoted(const json_t *json)
 		printf("  known lost     %" PRIu64 " writes, %s, %s\n", number_of(lost, "writes"),
 		       units_format_size(number_of(lost, "bytes"), size),
 		       duration_of(lost, "seconds", text));
+	if (!strcmp(text_of(json, "acknowledged_lost"), "none"))
+		printf("  acknowledged   nothing is lost: mode sync with on_sync_loss = freeze\n");
+	else if (!strcmp(text_of(json, "acknowledged_lost"), "none-when-last-heard"))
+		printf("  acknowledged   nothing was lost when last heard: mode sync; what the old "
+		       "primary acknowledged alone after its sync_timeout is\n");
 	printf("  last heard     %s before\n", duration_of(json, "heard_seconds_ago", text));
 	show_volumes(json);
 }

@@ -82,6 +82,19 @@ static json_t *seconds(uint64_t ns)
 	return ns == UINT64_MAX ? json_null() : json_real((double)ns / 1e9);
 }
 
+static const char *loss_text(enum engine_loss loss)
+{
+	switch (loss) {
+	case ENGINE_LOSS_NONE:
+		return "none";
+	case ENGINE_LOSS_NONE_THEN:
+		return "none-when-last-heard";
+	case ENGINE_LOSS_UNKNOWN:
+		return "unknown";
+	}
+	must_not_reach();
+}
+
 static json_t *describe(const struct engine_promote *promote, const char *group, bool already)
 {
 	char text[TIMEFMT_BYTES];
@@ -101,6 +114,7 @@ static json_t *describe(const struct engine_promote *promote, const char *group,
 			    json_pack("{s:I, s:I, s:o}", "writes", (json_int_t)promote->lost.writes,
 				      "bytes", (json_int_t)promote->lost.bytes, "seconds",
 				      seconds(promote->lost.ns)));
+	json_object_set_new(json, "acknowledged_lost", json_string(loss_text(promote->loss)));
 	json_object_set_new(json, "heard_seconds_ago", seconds(promote->heard_ns_ago));
 	json_object_set_new(json, "promote_seconds", seconds(promote->took_ns));
 	return json;

@@ -45,6 +45,17 @@ void engine_group_stop(struct engine_group *group);
 void engine_group_connect(struct engine_group *group, struct io_stream *stream,
 			  const struct link_hello *hello);
 
+/* What the primary's mode says of acknowledged writes (acknowledged as durable: written through, or
+ * flushed) that a promote loses. */
+enum engine_loss {
+	ENGINE_LOSS_UNKNOWN, /* mode async, or not in sync when it was last heard */
+	/* there were none when it was last heard; it may have gone on alone since, after its
+	 * sync_timeout */
+	ENGINE_LOSS_NONE_THEN,
+	/* there are none: it acknowledges nothing that is not here (on_sync_loss = freeze) */
+	ENGINE_LOSS_NONE,
+};
+
 struct engine_promote {
 	/* in */
 	bool force; /* although the primary is connected and alive */
@@ -57,6 +68,7 @@ struct engine_promote {
 	uint64_t epoch, seq;	   /* the new epoch; the last seq of the old one */
 	uint64_t position_time_ns; /* wall-clock time of the last write that is there */
 	struct status_lag lost;	   /* known to be lost */
+	enum engine_loss loss;	   /* what its mode says of it */
 	uint64_t heard_ns_ago;	   /* for how long nothing was heard; UINT64_MAX = never */
 	uint64_t took_ns;
 	void (*done)(struct engine_promote *promote);

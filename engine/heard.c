@@ -37,6 +37,8 @@ void heard_hello(struct engine_group *group, const struct link_hello *hello)
 	struct heard *heard = &group->heard;
 
 	report(group);
+	/* Its first heartbeat says what holds. */
+	heard->mode = hello->mode == LINK_ASYNC ? LINK_ASYNC : LINK_SYNC_LOST;
 	/* HELLO has only the durable head: what was heard of the same primary before may be more.
 	 */
 	if (hello->epoch == group->dir.sb.epoch && heard->head_seq > hello->head.seq)
@@ -55,6 +57,7 @@ void heard_beat(struct engine_group *group, const struct link_heartbeat *beat)
 	heard->head_bytes = beat->head.bytes;
 	heard->behind_known = true;
 	heard->behind_ns = beat->behind_ns;
+	heard->mode = beat->mode;
 }
 
 uint64_t heard_ago_ns(const struct engine_group *group)

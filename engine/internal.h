@@ -135,6 +135,7 @@ struct heard {
 	uint64_t head_seq, head_bytes;
 	bool behind_known;
 	uint64_t behind_ns; /* as the primary told with that report */
+	uint32_t mode;	    /* enum link_mode: what it promised then; LINK_ASYNC when not known */
 };
 
 enum cycle_state {

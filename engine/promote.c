@@ -79,6 +79,21 @@ void promote_foreign(struct engine_group *group)
 		       sb->epoch);
 }
 
+/* Of a copy that is consistent as it is: what was reported to it is true of all that it has
+ * received.
+ */
+static enum engine_loss loss_by_mode(const struct engine_group *group)
+{
+	switch (group->heard.mode) {
+	case LINK_SYNC_HELD:
+		return ENGINE_LOSS_NONE;
+	case LINK_SYNC_ALL:
+		return ENGINE_LOSS_NONE_THEN;
+	default:
+		return ENGINE_LOSS_UNKNOWN;
+	}
+}
+
 /* True when it was refused. */
 static bool refused(struct engine_group *group)
 {
@@ -220,6 +235,7 @@ void promote_begin(struct engine_group *group)
 	promote->position_time_ns = last ? last->header.last_time_ns : group->durable_time_ns;
 	heard_lag(group, journal->appended_seq, journal->head.bytes, promote->position_time_ns,
 		  &promote->lost);
+	promote->loss = loss_by_mode(group);
 	group->state = ENGINE_PROMOTING;
 	log_info("promote begins", "group=%s received_seq=%" PRIu64 " applied_seq=%" PRIu64,
 		 group->conf->name, journal->appended_seq, group->applied_seq);
@@ -233,6 +249,7 @@ void engine_group_promote(struct engine_group *group, struct engine_promote *pro
 	promote->text[0] = 0;
 	promote->epoch = promote->seq = promote->position_time_ns = promote->took_ns = 0;
 	promote->lost = (struct status_lag){ .ns = UINT64_MAX };
+	promote->loss = ENGINE_LOSS_UNKNOWN;
 	promote->heard_ns_ago = UINT64_MAX;
 	if (group->promote) {
 		promote->res = -EBUSY;

@@ -56,10 +56,12 @@ struct link_hello {
 enum link_mode { /* HELLO: configured; HEARTBEAT: in force now */
 	LINK_ASYNC = 0,
 	LINK_SYNC_ONE = 1,  /* acknowledged as durable: durable on a standby, too */
-	LINK_SYNC_ALL = 2,  /* on all of them */
-	LINK_SYNC_LOST = 3, /* HEARTBEAT: should be, and is not */
+	LINK_SYNC_ALL = 2,  /* on all of them; HEARTBEAT: on this one, whoever else there is */
+	LINK_SYNC_LOST = 3, /* HEARTBEAT: should be, and is not (not here) */
+	LINK_SYNC_HELD =
+		4, /* HEARTBEAT: on this one, and never without it, however long it takes */
 };
-#define LINK_MODE_MAX 3u
+#define LINK_MODE_MAX 4u
 
 struct link_welcome {
 	uint32_t protocol; /* the one chosen, >= 1 */

@@ -59,6 +59,7 @@ struct stage {
 	struct io_op dial_op;
 	bool dial_ok, dial_failed, accept_ok, connected;
 	struct link_hello hello;
+	uint32_t beat_mode; /* enum link_mode of the next heartbeats */
 	struct link_welcome welcome;
 	struct link_refuse refuse;
 	struct link_bye bye;
@@ -339,7 +340,8 @@ static inline void stage_send_beat(struct stage *stage, uint64_t head_seq, uint6
 {
 	struct link_heartbeat beat = {
 		.head = { .epoch = stage->hello.epoch, .seq = head_seq, .bytes = head_bytes },
-		.behind_ns = behind_ns
+		.behind_ns = behind_ns,
+		.mode = stage->beat_mode
 	};
 	struct frame frame = { .type = FRAME_HEARTBEAT };
 

@@ -121,6 +121,47 @@ UNIT(test_taken_over)
 	stage_run(taken_over);
 }
 
+/* What the primary's mode says is believed as it was last heard, and not beyond a new session. */
+static const struct by_mode_case {
+	uint32_t beat;
+	bool dial;
+	enum engine_loss loss;
+} by_mode_cases[] = {
+	{ LINK_ASYNC, false, ENGINE_LOSS_UNKNOWN },
+	{ LINK_SYNC_ONE, false, ENGINE_LOSS_UNKNOWN },
+	{ LINK_SYNC_LOST, false, ENGINE_LOSS_UNKNOWN },
+	{ LINK_SYNC_ALL, false, ENGINE_LOSS_NONE_THEN },
+	{ LINK_SYNC_HELD, false, ENGINE_LOSS_NONE },
+	{ LINK_SYNC_HELD, true, ENGINE_LOSS_UNKNOWN },
+};
+static const struct by_mode_case *by_mode_now;
+
+static void by_mode(struct stage *stage)
+{
+	const struct by_mode_case *now = by_mode_now;
+
+	stage->hello.mode = LINK_SYNC_ONE;
+	stage_fill(stage);
+	stage->beat_mode = LINK_SYNC_HELD;
+	stage_send_beat(stage, 0, 0, 0);
+	stage->beat_mode = now->beat;
+	stage_send_beat(stage, 0, 0, 0);
+	sim_run_for(stage->world, 10 * SIM_MS);
+	if (now->dial)
+		stage_dial_welcome(stage);
+	sim_check(stage->world, stage_promote(stage, true) == 0);
+	if (stage->promote.loss != now->loss)
+		sim_fail(stage->world, "mode %u: loss %u", now->beat, stage->promote.loss);
+}
+
+UNIT(test_loss_by_mode)
+{
+	for (unsigned i = 0; i < array_len(by_mode_cases); i++) {
+		by_mode_now = &by_mode_cases[i];
+		stage_run(by_mode);
+	}
+}
+
 /* With a backlog, slow volumes, and the primary still sending. */
 static void forced(struct stage *stage)
 {
@@ -385,11 +426,11 @@ UNIT(test_missing_volume)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),	       cmocka_unit_test(test_taken_over),
-		cmocka_unit_test(test_forced),	       cmocka_unit_test(test_histories),
-		cmocka_unit_test(test_start_and_stop), cmocka_unit_test(test_failures_heal),
-		cmocka_unit_test(test_store_fails),    cmocka_unit_test(test_one_journal_error),
-		cmocka_unit_test(test_missing_volume),
+		cmocka_unit_test(test_refused),		  cmocka_unit_test(test_taken_over),
+		cmocka_unit_test(test_loss_by_mode),	  cmocka_unit_test(test_forced),
+		cmocka_unit_test(test_histories),	  cmocka_unit_test(test_start_and_stop),
+		cmocka_unit_test(test_failures_heal),	  cmocka_unit_test(test_store_fails),
+		cmocka_unit_test(test_one_journal_error), cmocka_unit_test(test_missing_volume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
