@@ -16,6 +16,48 @@ const struct cli_verb cli_verbs[] = {
 	  "      --force            although the primary is alive and connected\n"
 	  "      --expect-epoch N   refuse unless N is the current epoch\n"
 	  "      --timeout SECONDS  wait at most that long for the answer (600)\n" },
+	{ "switchover", cli_switchover, "GROUP [--to NODE] [--timeout T] [--expect-epoch N]",
+	  "hand a served group over to its standby; nothing is lost",
+	  "      --to NODE          the standby, where there are several\n"
+	  "      --timeout T        hold writes at most that long (30 s): seconds, or 500ms\n"
+	  "      --expect-epoch N   refuse unless N is the current epoch\n" },
+	{ "demote", cli_demote, "GROUP [--expect-epoch N]",
+	  "let a fenced or diverged copy follow; what only it has becomes salvage",
+	  "      --expect-epoch N   refuse unless N is the current epoch of this copy\n" },
+	{ "accept", cli_accept, "GROUP --expect-epoch N",
+	  "serve a primary that is held, with what is here, under a higher epoch",
+	  "      --expect-epoch N   the current epoch, as status shows it\n" },
+	{ "resync", cli_resync, "GROUP [--to NODE] [--everything] [--compare] | GROUP --drop-kept",
+	  "copy to a standby again what is known to differ, or everything",
+	  "      --to NODE          this standby only\n"
+	  "      --everything       not only what is known to differ\n"
+	  "      --compare          compare ranges first, send only what differs\n"
+	  "      --drop-kept        on a standby: give up the position that it keeps while it is\n"
+	  "                         copied to; there is nothing to promote until the copy ends\n" },
+	{ "verify", cli_verify,
+	  "GROUP [--to NODE] [--repair] [--rate R] [--no-wait] | GROUP [--to NODE] --stop",
+	  "compare standbys with this copy while writes go on",
+	  "      --to NODE          this standby only\n"
+	  "      --repair           send again what differs\n"
+	  "      --rate R           bytes per second, like 64MiB (as configured)\n"
+	  "      --no-wait          return at once; status shows progress and result\n"
+	  "      --stop             end one that runs\n"
+	  "  exits with 4 when ranges differ\n" },
+	{ "salvage", cli_salvage, "list GROUP | show|extract|drop GROUP ID",
+	  "writes that this copy had and the ruling history has not",
+	  "  list     those that are kept, with their IDs\n"
+	  "  show     every record: volume, offset, length, time\n"
+	  "  extract  an image of each volume with the newest content, and map.json\n"
+	  "  drop     remove one for good\n"
+	  "      --out DIRECTORY    extract: where to (GROUP-ID)\n"
+	  "      --raw              extract: every record instead, as records.json and "
+	  "records.data\n" },
+	{ "volume", cli_volume, "add|remove|resize GROUP NAME [--path P]",
+	  "change the volumes of a live group",
+	  "  add      on the standbys first, which only learn where it is\n"
+	  "  remove   its content stays where it is\n"
+	  "  resize   to what its file or device has become; on the standbys first\n"
+	  "      --path P           add: file or block device (as in the configuration)\n" },
 	{ "mark", cli_mark, "GROUP NAME", "give the current position of the history a name", "" },
 	{ "journal", cli_journal, "list|check GROUP|DIRECTORY",
 	  "read a journal offline: list its segments, or check all of it",
@@ -63,10 +105,10 @@ void cli_help(FILE *out, const struct cli_verb *verb)
 	}
 	(void)fputs("usage: holdfast VERB [ARGUMENTS]\n\n", out);
 	for (verb = cli_verbs; verb->name; verb++)
-		(void)fprintf(out, "  %-9s %s\n", verb->name, verb->summary);
+		(void)fprintf(out, "  %-10s %s\n", verb->name, verb->summary);
 	(void)fputs(
-		"  version   print the version\n"
-		"  help      print this, or with a verb its options\n\n"
+		"  version    print the version\n"
+		"  help       print this, or with a verb its options\n\n"
 		"Exit codes: 0 ok, 1 failure, 2 usage or configuration, 4 a check failed,\n"
 		"5 refused for safety, 6 nobody answers, 7 conflict, 8 timed out, 9 not found.\n",
 		out);
