@@ -300,6 +300,8 @@ void capture_retry(struct agent_group *group)
 {
 	struct export_request *request;
 
+	if (handover_holds(&group->handover)) /* H1 */
+		return;
 	while ((request = list_first_as(&group->stalled, struct export_request, link))) {
 		list_remove(&request->link);
 		if (execute(group, request))
@@ -335,6 +337,10 @@ static void submit(struct export *export, struct export_request *request)
 	}
 	if (request->length_bytes == 0 && request->op != EXPORT_FLUSH) {
 		capture_finish(group, request, 0);
+		return;
+	}
+	if (handover_holds(&group->handover)) { /* H1 */
+		list_push_back(&group->stalled, &request->link);
 		return;
 	}
 	if ((needs_order(request) && !list_empty(&group->stalled)) || !execute(group, request))

@@ -108,9 +108,10 @@ static void report_started(struct agent_group *group, int res)
 		events->started(events->owner, group, res);
 }
 
-static void serve(struct agent_group *group)
+void agent_may_serve(struct agent_group *group)
 {
-	if (group->state != AGENT_SETTLING)
+	if (group->state != AGENT_SETTLING || (group->unsettled && !group->settle_over) ||
+	    group->handover.state != HANDOVER_NONE)
 		return;
 	io_timer_stop(group->io, &group->settle_timer);
 	group->state = AGENT_SERVING;
@@ -121,14 +122,17 @@ static void serve(struct agent_group *group)
 
 static void settle_due(struct io_timer *timer)
 {
-	serve(container_of(timer, struct agent_group, settle_timer));
+	struct agent_group *group = container_of(timer, struct agent_group, settle_timer);
+
+	group->settle_over = true;
+	agent_may_serve(group);
 }
 
 void agent_settled(struct agent_group *group)
 {
 	must(group->unsettled);
-	if (--group->unsettled == 0)
-		serve(group);
+	group->unsettled--;
+	agent_may_serve(group);
 }
 
 static bool is_standby(const struct agent_group *group, const char *node)
@@ -199,6 +203,7 @@ static void let_go_due(struct io_timer *timer)
 		return;
 	}
 	close_all(group);
+	handover_over(group);
 	if (events->released)
 		events->released(events->owner, group);
 }
@@ -237,6 +242,9 @@ void recover_done(struct agent_group *group, int res)
 	agent_drain_floor(group);
 	syncmode_start(group);
 	group->unsettled = group->ship_count;
+	group->settle_over = false;
+	if (group->dir.sb.flags & SUPERBLOCK_HANDOVER)
+		(void)handover_resume(group);
 	group->settle_timer.fire = settle_due;
 	io_timer_start(group->io, &group->settle_timer,
 		       group->ship_count ? group->conf->settle_timeout_ns : 0);
@@ -265,6 +273,8 @@ static void leave_service(struct agent_group *group, enum agent_state state, int
 		io_defer(group->io, group->mark_op, -EIO);
 		group->mark_op = NULL;
 	}
+	if (state == AGENT_FAILED)
+		handover_failed(group, res);
 	if (state == AGENT_FENCED && !stopping)
 		let_go(group);
 	if (!group->reported)
@@ -301,6 +311,7 @@ void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
 	snprintf(group->detail, sizeof(group->detail),
 		 "fenced: epoch %llu rules at %s; serving has stopped", (unsigned long long)epoch,
 		 node);
+	handover_fenced(group, epoch, node);
 	leave_service(group, AGENT_FENCED, -ESTALE);
 	sb->role = GROUP_FENCED;
 	sb->fenced_by_epoch = epoch;
@@ -320,6 +331,7 @@ static void report_stopped(struct agent_group *group, int res)
 	commit_stop(group);
 	group->state = AGENT_STOPPED;
 	close_all(group);
+	handover_over(group);
 	if (events->stopped)
 		events->stopped(events->owner, group, res);
 }
@@ -379,6 +391,7 @@ void agent_group_stop(struct agent_group *group)
 		return;
 	}
 	if (group->state == AGENT_SERVING || group->state == AGENT_SETTLING) {
+		handover_stop(group);
 		group->state = AGENT_STOPPING;
 		group->state_op.done = NULL;
 		group->clean_stored = false;
@@ -418,7 +431,7 @@ void agent_group_mark(struct agent_group *group, const char *name, struct io_op 
 
 	if (group->state != AGENT_SERVING) {
 		io_defer(group->io, op, -ESHUTDOWN);
-	} else if (group->mark_op) {
+	} else if (group->mark_op || handover_holds(&group->handover)) {
 		io_defer(group->io, op, -EBUSY);
 	} else if (record.length_bytes == 0 || record.length_bytes > 255) {
 		io_defer(group->io, op, -EINVAL);

@@ -14,6 +14,7 @@
 #define HOLDFAST_AGENT_INTERNAL_H
 
 #include "agent/agent.h"
+#include "agent/handover.h"
 #include "core/group/apply.h"
 #include "core/group/group_dir.h"
 #include "core/group/journal.h"
@@ -170,10 +171,13 @@ struct agent_group {
 	/* settle, stop, fail */
 	unsigned unsettled;			  /* ships that have not said yet */
 	bool clean_stored, reported, stop_wanted; /* stop_wanted: while starting */
+	bool settle_over;			  /* settle_timeout has passed */
 	struct io_timer settle_timer;
 	struct io_op state_op, fence_op;
 	struct group_dir_store state_store, fence_store;
 	int fail_res;
+
+	struct handover handover;
 
 	/* marks */
 	struct io_op *mark_op;
@@ -198,6 +202,7 @@ static inline bool agent_is_out(const struct agent_group *group)
 void agent_fail(struct agent_group *group, int res, const char *text);
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);
 void agent_journal_failed(void *owner, int res, const char *text);
+void agent_may_serve(struct agent_group *group); /* what a start waits for may be there */
 void agent_settled(struct agent_group *group);	 /* a standby has said that no higher epoch rules */
 void agent_step_stop(struct agent_group *group); /* something that a stop waits for has happened */
 

@@ -100,6 +100,7 @@ void ship_disconnect(struct ship *ship, const char *text)
 	}
 	drop_connection(ship);
 	wait_to_retry(ship);
+	handover_lost(ship->group, ship);
 }
 
 static void send_control(struct ship *ship, enum frame_type type, int len)
@@ -468,6 +469,7 @@ static int on_welcome(struct ship *ship, const struct frame *frame, const uint8_
 		agent_fenced(ship->group, ship->welcome.epoch, ship->conf->node);
 		return 0;
 	}
+	handover_welcomed(ship->group, ship);
 	settle(ship);
 	ship_decide(ship);
 	return 0;
@@ -508,6 +510,8 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 			return -EPROTO;
 		ship_sync_acked(ship->sync, frame->seq);
 		return 0;
+	case FRAME_HANDED:
+		return handover_refused(ship->group, ship, frame, body);
 	case FRAME_BYE:
 		on_bye(ship, frame, body);
 		return 0;

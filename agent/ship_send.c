@@ -183,6 +183,7 @@ void ship_acked(struct ship *ship, const struct frame *frame)
 	agent_drain_floor(ship->group);
 	syncmode_step(ship->group);
 	ship_pump(ship);
+	handover_step(ship->group);
 }
 
 uint64_t ship_floor(const struct ship *ship)

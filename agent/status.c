@@ -54,6 +54,22 @@ static void fill_settling(const struct agent_group *group, struct status_group *
 	}
 }
 
+static void fill_handover(const struct agent_group *group, struct status_group *s)
+{
+	static const char *const texts[] = {
+		[HANDOVER_NEARING] = "it comes near",
+		[HANDOVER_DRAINING] = "requests are held until it has everything",
+		[HANDOVER_STORING] = "requests are held until it has everything",
+		[HANDOVER_ASKED] = "it was asked to take over and has not answered; nothing is "
+				   "served before it has",
+		[HANDOVER_CLEARING] = "it did not take over",
+	};
+
+	if (group->handover.state != HANDOVER_NONE && group->handover.ship)
+		snprintf(s->detail, sizeof(s->detail), "switchover to %.64s: %s",
+			 group->handover.ship->conf->node, texts[group->handover.state]);
+}
+
 void agent_group_status(struct agent_group *group, struct status_group *ret_status)
 {
 	struct status_group *s = ret_status;
@@ -71,6 +87,8 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 	snprintf(s->detail, sizeof(s->detail), "%s", group->detail);
 	if (group->state == AGENT_SETTLING)
 		fill_settling(group, s);
+	if (!agent_is_out(group))
+		fill_handover(group, s);
 	uuid_format(&sb->group, s->uuid);
 	s->epoch = sb->epoch;
 	s->fenced_by_epoch = sb->fenced_by_epoch;

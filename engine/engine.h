@@ -23,6 +23,9 @@ struct engine_events {
 	void (*started)(void *owner, struct engine_group *group, int res);
 	/* after engine_group_stop() */
 	void (*stopped)(void *owner, struct engine_group *group, int res);
+	/* the primary has handed the group over: it is primary here under `epoch`, its directory is
+	 * closed and unlocked, the agent may adopt it. May be NULL. */
+	void (*handed)(void *owner, struct engine_group *group, uint64_t epoch);
 };
 
 struct engine_options {

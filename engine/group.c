@@ -220,6 +220,7 @@ void standby_fail(struct engine_group *group, int res, const char *text)
 		group->state = ENGINE_FAILED;
 	}
 	checkpoint_stop(group);
+	take_over_failed(group);
 	session_refuse(group, LINK_REFUSE_ERROR, group->detail);
 	if (group->promote && !group->promote_over)
 		promote_finish(

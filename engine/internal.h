@@ -228,6 +228,10 @@ struct engine_group {
 	bool promote_over;
 	uint64_t promote_since_ns;
 	struct io_timer promote_timer;
+	struct {
+		struct engine_promote promote;
+		bool active; /* the promote under way, or its answer, is that of a HANDOVER */
+	} handover;
 
 	/* counters */
 	uint64_t received_segments, received_bytes, raw_bytes, stored_bytes, writes, written_bytes;
@@ -265,6 +269,8 @@ void session_decline(struct engine_group *group, enum link_refuse_code code, con
 /* Ends the present session in words for the other side: BYE, and close. Nothing when there is none.
  */
 void session_end(struct engine_group *group, const char *text);
+/* The link was closed or finished already. */
+void session_drop(struct engine_group *group, const char *why);
 /* The same with REFUSE. */
 void session_refuse(struct engine_group *group, enum link_refuse_code code, const char *text);
 /* What the peer sent cannot be: counts as an error, ends the session. */
@@ -361,11 +367,19 @@ void checkpoint_start(struct engine_group *group);
 /* promote.c */
 void promote_begin(struct engine_group *group);
 void promote_step(struct engine_group *group);
+/* A promote without refusals, inside the session that asks for it. */
+void promote_hand_over(struct engine_group *group, struct engine_promote *promote);
 void promote_foreign(
 	struct engine_group *group); /* the superblock was read: the group is no standby */
 /* Gives the waiting promote its answer; nothing when there is none. */
 __attribute__((format(printf, 3, 4))) void promote_finish(struct engine_group *group, int res,
 							  const char *format, ...);
+
+/* handover.c */
+void take_over(struct engine_group *group, const struct frame *frame);
+void take_over_stored(struct engine_group *group); /* the new epoch is durable: the answer */
+/* What is on the disk is not known: H6, no answer. */
+void take_over_failed(struct engine_group *group);
 
 /* heard.c */
 void heard_begin(struct engine_group *group); /* from the superblock */

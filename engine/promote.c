@@ -141,6 +141,7 @@ static void promoted(struct engine_group *group)
 	promote->text[0] = 0;
 	log_info("promoted", "group=%s epoch=%" PRIu64 " seq=%" PRIu64 " lost_writes=%" PRIu64,
 		 group->conf->name, promote->epoch, promote->seq, promote->lost.writes);
+	take_over_stored(group);
 	standby_close(group);
 	finish(group, 0);
 	standby_foreign(group);
@@ -192,6 +193,7 @@ static void flush_done(struct io_op *op, int64_t res)
 	sb->role = GROUP_PRIMARY;
 	sb->flags = SUPERBLOCK_CLEAN | SUPERBLOCK_EVER_CONSISTENT;
 	sb->sync_end_seq = 0;
+	memset(sb->stamps, 0, sizeof(sb->stamps)); /* of an older clean stop as primary */
 	sb->promoted_time_ns = io_wall(group->io);
 	memset(sb->peers, 0, sizeof(sb->peers));
 	sb->peer_count = 0;
@@ -241,6 +243,20 @@ void promote_begin(struct engine_group *group)
 		 group->conf->name, journal->appended_seq, group->applied_seq);
 	session_end(group, "this standby is being promoted");
 	applier_kick(group);
+	standby_poke(group);
+}
+
+void promote_hand_over(struct engine_group *group, struct engine_promote *promote)
+{
+	const struct journal *journal = &group->journal;
+	const struct segment *last = segring_find(&group->ring, journal->appended_seq);
+
+	must(!group->promote && group->state == ENGINE_READY);
+	group->promote = promote;
+	group->promote_since_ns = io_now(group->io);
+	promote->position_time_ns = last ? last->header.last_time_ns : group->durable_time_ns;
+	group->state = ENGINE_PROMOTING;
+	promote_step(group);
 	standby_poke(group);
 }
 

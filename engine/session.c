@@ -73,6 +73,11 @@ static void session_over(struct engine_group *group, const char *why)
 	}
 }
 
+void session_drop(struct engine_group *group, const char *why)
+{
+	session_over(group, why);
+}
+
 void session_end(struct engine_group *group, const char *text)
 {
 	struct frame frame = { .type = FRAME_BYE, .epoch = group->dir.sb.epoch };
@@ -112,8 +117,13 @@ static void refuse_stream(struct engine_group *group, struct io_stream *stream,
 static void fill_refusal(struct engine_group *group, struct refusal *refusal,
 			 enum link_refuse_code code, const char *text)
 {
+	const struct superblock *sb = &group->dir.sb;
+	/* A promote whose store failed: whether its epoch rules is not known before the superblock
+	 * has been read again (H6). */
+	bool unknown = group->state != ENGINE_FOREIGN && sb->role == GROUP_PRIMARY && sb->epoch;
+
 	refusal->code = code;
-	refusal->epoch = group->dir.sb.epoch;
+	refusal->epoch = sb->epoch - unknown;
 	snprintf(refusal->node, sizeof(refusal->node), "%s", group->options.conf->node);
 	snprintf(refusal->text, sizeof(refusal->text), "%s", text);
 }
@@ -527,6 +537,9 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		return 0;
 	case FRAME_HEARTBEAT:
 		on_heartbeat(group, body, frame->body_bytes);
+		return 0;
+	case FRAME_HANDOVER:
+		take_over(group, frame);
 		return 0;
 	case FRAME_SEGMENT:
 		receive_segment(group, frame);

@@ -47,6 +47,11 @@ struct stage_peer {
 	uint64_t chain_wrong;	/* added to the chain value it names */
 	const char *bye;	/* says BYE with these words instead of a WELCOME */
 	uint64_t window_bytes;
+	enum {
+		STAGE_NO_ANSWER,
+		STAGE_TAKES_OVER,
+		STAGE_DECLINES
+	} take; /* HANDOVER */
 	/* what it holds */
 	bool empty, syncing;
 	uint64_t seq, chain, sync_end;
@@ -60,6 +65,8 @@ struct stage_peer {
 	uint64_t segments, segment_bytes, unacked_bytes, unacked_max_bytes;
 	uint64_t data_frames, data_bytes, zero_frames, zero_bytes, end_seq;
 	uint64_t sync_frames; /* of this connection */
+	unsigned asked;	      /* HANDOVER frames */
+	uint64_t asked_seq, asked_chain;
 	uint8_t *body;
 	uint8_t control[FRAME_CONTROL_MAX_BYTES];
 };
@@ -359,6 +366,14 @@ static inline void stage_superblock(struct stage *stage, struct superblock *ret_
 
 	sim_file_peek(stage->node, STAGE_DIR "/superblock", 0, file, sizeof(file));
 	sim_check(stage->world, superblock_choose(file, ret_sb, &slot) == 0);
+}
+
+static inline void stage_superblock_is(struct stage *stage, uint8_t role, uint64_t epoch)
+{
+	static struct superblock sb;
+
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, sb.role == role && sb.epoch == epoch);
 }
 
 /* Puts a changed superblock on the medium, in both slots. */

@@ -41,11 +41,11 @@ static inline void stage_peer_sync_ack(struct stage_peer *peer)
 
 static inline void stage_peer_refuse(struct stage_peer *peer)
 {
-	struct link_refuse refuse = { .code = peer->refuse_code ? peer->refuse_code
-								: LINK_REFUSE_STALE_EPOCH,
-				      .epoch = peer->refuse_body ? peer->refuse_body
-								 : peer->refuse_epoch,
-				      .text = "a higher epoch rules" };
+	struct link_refuse refuse = {
+		.code = peer->refuse_code ? peer->refuse_code : LINK_REFUSE_STALE_EPOCH,
+		.epoch = peer->refuse_body ? peer->refuse_body : peer->refuse_epoch,
+		.text = "a higher epoch rules"
+	};
 	struct frame frame = { .type = FRAME_REFUSE, .epoch = peer->refuse_epoch };
 
 	frame.body_bytes = (uint32_t)link_refuse_pack(&refuse, peer->body, FRAME_CONTROL_MAX_BYTES);
@@ -213,6 +213,29 @@ static inline void stage_peer_end(struct stage_peer *peer)
 		stage_peer_sync_ack(peer);
 }
 
+static inline void stage_peer_handover(struct stage_peer *peer, const struct frame *frame)
+{
+	struct frame answer = { .type = FRAME_HANDED, .epoch = frame->epoch };
+	struct link_bye bye = { .text = "not now" };
+
+	peer->asked++;
+	peer->asked_seq = frame->seq;
+	peer->asked_chain = frame->arg1;
+	/* H1, H2 */
+	sim_check(peer->stage->world, frame->seq == peer->seq && frame->arg1 == peer->chain);
+	sim_check(peer->stage->world, !peer->syncing);
+	if (peer->take == STAGE_NO_ANSWER)
+		return;
+	if (peer->take == STAGE_TAKES_OVER) {
+		answer.epoch++;
+		answer.seq = frame->seq;
+		bye.text[0] = 0;
+		peer->refuse_epoch = answer.epoch; /* whoever asks later */
+	}
+	answer.body_bytes = (uint32_t)link_bye_pack(&bye, peer->body, FRAME_CONTROL_MAX_BYTES);
+	stage_peer_send(peer, &answer, peer->body);
+}
+
 static inline int stage_peer_frame(void *owner, const struct frame *frame, const uint8_t *body)
 {
 	struct stage_peer *peer = owner;
@@ -240,6 +263,9 @@ static inline int stage_peer_frame(void *owner, const struct frame *frame, const
 		peer->beats++;
 		if (!peer->mute)
 			stage_peer_ack(peer, peer->seq);
+		break;
+	case FRAME_HANDOVER:
+		stage_peer_handover(peer, frame);
 		break;
 	case FRAME_BYE:
 		sim_check(world, !link_bye_unpack(body, frame->body_bytes, &peer->said_bye));
