@@ -101,6 +101,35 @@ static bool hello_sound(const struct link_hello *hello)
 	       hello->history[hello->history_count - 1].epoch <= hello->epoch;
 }
 
+/* Every record here that theirs does not have needs somebody's word before it is given up. */
+static int admit_history(struct engine_group *group, const struct link_hello *hello,
+			 struct refusal *ret)
+{
+	const struct superblock *sb = &group->dir.sb;
+	uint64_t held_seq = group->journal.durable_seq, common_seq = rejoin_common(group, hello);
+
+	if (common_seq == held_seq || rejoin_approved(group, hello))
+		return 0;
+	if (hello->epoch == sb->epoch)
+		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
+			      "the standby holds writes up to %" PRIu64
+			      " that the primary's history (up to %" PRIu64
+			      ") does not have: the primary is older than its standby; promote the "
+			      "standby, or accept the primary's state there",
+			      held_seq, hello->head.seq);
+	return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
+		      "the copy here holds writes %" PRIu64 " to %" PRIu64
+		      " that the primary's history does not have; holdfast demote %s here keeps "
+		      "them as salvage and lets it follow",
+		      common_seq + 1, held_seq, group->conf->name);
+}
+
+/* Below it nobody may write here. */
+static uint64_t ruling_epoch(const struct superblock *sb)
+{
+	return sb->role == GROUP_FENCED ? max_u64(sb->epoch, sb->fenced_by_epoch) : sb->epoch;
+}
+
 int admit_hello(struct engine_group *group, const struct link_hello *hello, struct refusal *ret)
 {
 	const struct superblock *sb = &group->dir.sb;
@@ -120,23 +149,22 @@ int admit_hello(struct engine_group *group, const struct link_hello *hello, stru
 			group, ret, LINK_REFUSE_WRONG_GROUP, sb->epoch,
 			"the standby's group of this name is another one (other uuid); init it "
 			"anew if it shall follow this primary");
-	if (hello->epoch < sb->epoch) {
+	if (hello->epoch < ruling_epoch(sb)) {
 		group->rejected_epoch++;
-		return refuse(group, ret, LINK_REFUSE_STALE_EPOCH, sb->epoch,
+		return refuse(group, ret, LINK_REFUSE_STALE_EPOCH, ruling_epoch(sb),
 			      "epoch %" PRIu64 " rules; yours is %" PRIu64
 			      ": you are no longer the primary",
-			      sb->epoch, hello->epoch);
+			      ruling_epoch(sb), hello->epoch);
 	}
+	if (sb->role == GROUP_FENCED && hello->epoch == sb->epoch)
+		return refuse(group, ret, LINK_REFUSE_NOT_STANDBY, sb->epoch,
+			      "the copy here was itself the primary of epoch %" PRIu64
+			      "; it follows a higher one only",
+			      sb->epoch);
 	r = admit_volumes(group, hello, ret);
 	if (r)
 		return r;
-	if (!history_is_prefix(hello->history, hello->history_count, hello->head.seq, sb->history,
-			       sb->history_count, group->journal.durable_seq))
-		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
-			      "the standby holds writes up to %" PRIu64
-			      " that the primary's history (up to %" PRIu64 ") does not have",
-			      group->journal.durable_seq, hello->head.seq);
-	return 0;
+	return admit_history(group, hello, ret);
 }
 
 void admit_foreign(struct engine_group *group, const struct link_hello *hello, struct refusal *ret)
@@ -178,6 +206,8 @@ const char *admit_start(const struct engine_group *group, const struct link_star
 
 	if (start->from_seq < 1 || start->from_seq > COUNT_MAX || start->base.bytes > COUNT_MAX)
 		return "START names a position that cannot be";
+	if (group->session.diverged && !start->reset)
+		return "START continues a history that was given up here";
 	if (!start->sync && (start->reset || !consistent))
 		return "the copy here is not whole, so the stream must begin with a copy of the "
 		       "volumes";
@@ -185,7 +215,7 @@ const char *admit_start(const struct engine_group *group, const struct link_star
 		return "START does not continue what the standby holds";
 	if (start->reset && start->base.seq != start->from_seq - 1)
 		return "START names two different beginnings";
-	if (start->reset && start->base.seq < received_seq)
+	if (start->reset && start->base.seq < received_seq && !group->session.diverged)
 		return "START would go back behind what the standby holds";
 	if (fresh && !start->reset && start->from_seq != 1)
 		return "START does not say where the stream begins";
@@ -219,13 +249,24 @@ void admit_adopt(struct engine_group *group)
 					 .chain = start->base.chain,
 					 .bytes = start->base.bytes };
 
+	if (sb->role == GROUP_FENCED) {
+		sb->role = GROUP_STANDBY;
+		sb->fenced_by_epoch = 0;
+		memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
+		memset(sb->peers, 0, sizeof(sb->peers));
+		sb->peer_count = 0;
+	}
 	adopt_volumes(group, hello, uuid_is_zero(&sb->group));
 	sb->group = hello->group_uuid;
 	sb->epoch = hello->epoch;
 	sb->history_count = hello->history_count;
 	memset(sb->history, 0, sizeof(sb->history));
 	memcpy(sb->history, hello->history, hello->history_count * sizeof(sb->history[0]));
-	sb->flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
+	sb->flags &= ~(uint32_t)(SUPERBLOCK_CLEAN | SUPERBLOCK_REJOIN | SUPERBLOCK_HANDOVER |
+				 SUPERBLOCK_HELD);
+	memset(sb->handover_node, 0, sizeof(sb->handover_node));
+	sb->handover_seq = 0;
+	memset(sb->stamps, 0, sizeof(sb->stamps));
 	sb->durable_seq = group->journal.durable_seq;
 	if (start->sync) {
 		sb->flags |= SUPERBLOCK_SYNCING;

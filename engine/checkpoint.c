@@ -52,7 +52,7 @@ static void stored(struct io_op *op, int64_t res)
 	count_frames(group);
 	if (!group->journal.failed) {
 		journal_set_floor(&group->journal, group->checkpoint_at.seq - 1);
-		if (keep_ns && now_ns > keep_ns)
+		if (keep_ns && now_ns > keep_ns && !rejoin_keeps_journal(group))
 			journal_expire(&group->journal, now_ns - keep_ns);
 	}
 	cycle_over(group);

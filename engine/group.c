@@ -3,7 +3,7 @@
  * Life of a standby's group: start, receive, stop; promote; and starting over after a failure.
  *
  *   STOPPED -> STARTING -> READY -> STOPPING -> STOPPED
- *                 | ^        |  `-> PROMOTING -> FOREIGN (primary or fenced here)
+ *                 | ^        |  `-> PROMOTING -> FOREIGN (primary here)
  *                 | `--------+----> FAILED (everything is closed, then started again, with
  * back-off)
  *                 `-> FOREIGN
@@ -97,16 +97,17 @@ bool standby_applies(const struct engine_group *group)
 
 bool standby_quiet(const struct engine_group *group)
 {
-	return !group->op_busy && applier_idle(group) && !group->dir.storing &&
-	       !group->turn_pending && !group->receiving && group->copy.placing < 0 &&
-	       !link_places(group->link) && !link_queued(group->link) &&
-	       !link_queued(group->refuse_link) &&
+	return !group->op_busy && !group->task_storing && !rejoin_busy(group) &&
+	       applier_idle(group) && !group->dir.storing && !group->turn_pending &&
+	       !group->receiving && group->copy.placing < 0 && !link_places(group->link) &&
+	       !link_queued(group->link) && !link_queued(group->refuse_link) &&
 	       (!group->journal_open || journal_is_quiet(&group->journal));
 }
 
 void standby_close(struct engine_group *group)
 {
 	checkpoint_stop(group);
+	rejoin_over(group);
 	receive_forget(group);
 	copy_reset(group);
 	if (group->tail_open)
@@ -170,6 +171,7 @@ void standby_ready(struct engine_group *group)
 	report_started(group, 0);
 	if (group->promote && !group->promote_over)
 		promote_begin(group);
+	task_step(group);
 }
 
 void standby_foreign(struct engine_group *group)
@@ -182,6 +184,7 @@ void standby_foreign(struct engine_group *group)
 		session_offer(group);
 	if (group->promote && !group->promote_over)
 		promote_foreign(group);
+	task_foreign(group);
 	if (group->stop_wanted)
 		standby_stop_start(group);
 }
@@ -227,6 +230,8 @@ void standby_fail(struct engine_group *group, int res, const char *text)
 			group, res,
 			"%s; correct that and promote again: nothing that was received is lost",
 			group->detail);
+	if (!group->task_storing)
+		task_finish(group, res, "%s", group->detail);
 	report_started(group, res);
 	standby_poke(group);
 }
@@ -285,6 +290,8 @@ static bool stop_step(struct engine_group *group)
 	if (group->op_busy)
 		return false;
 	promote_finish(group, -ESHUTDOWN, "the engine stops");
+	if (!group->task_storing)
+		task_finish(group, -ESHUTDOWN, "the engine stops");
 	if (group->stop_phase == STOP_DRAIN) {
 		if (!all_applied(group) &&
 		    io_now(group->io) - group->stop_since_ns < STOP_DRAIN_NS) {
@@ -300,7 +307,7 @@ static bool stop_step(struct engine_group *group)
 			return false;
 		group->stop_phase = STOP_CLOSE;
 	}
-	if (!standby_quiet(group) || group->promote_over)
+	if (!standby_quiet(group) || group->promote_over || group->task_over)
 		return false;
 	report_stopped(group);
 	return true;

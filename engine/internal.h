@@ -12,9 +12,11 @@
 #define HOLDFAST_ENGINE_INTERNAL_H
 
 #include "core/group/apply.h"
+#include "core/group/dirty.h"
 #include "core/group/group_dir.h"
 #include "core/group/journal.h"
 #include "core/group/link.h"
+#include "core/group/salvage.h"
 #include "core/group/segring.h"
 #include "core/group/tail.h"
 #include "core/group/volume.h"
@@ -59,6 +61,7 @@ struct session {
 	struct link_hello hello;
 	struct link_start start;
 	bool sync_open;	      /* SYNC frames may come */
+	bool diverged;	      /* what is here behind the common seq is given up: V2 */
 	bool probed;	      /* CHECKING: it is known whether there is content to compare with */
 	uint64_t readable_ns; /* when we last were willing to read */
 };
@@ -142,6 +145,27 @@ enum cycle_state {
 	CYCLE_IDLE,
 	CYCLE_FLUSHING,
 	CYCLE_STORING
+};
+
+/* rejoin.c: a copy that holds what the ruling history does not. */
+struct rejoin {
+	bool diverged;		    /* a primary has come that lacks what is here */
+	uint64_t common_seq, epoch; /* of that primary */
+	enum {
+		REJOIN_IDLE,
+		REJOIN_RUNNING,
+		REJOIN_READY
+	} state;
+	int res;
+	struct salvage *salvage;
+	struct dirty_map *ranges;
+	uint64_t first_seq, last_seq; /* that were salvaged */
+	uint64_t chain;		      /* at first_seq; 0 = not known */
+	bool everything;	      /* the ranges do not say all */
+	/* sending the ranges */
+	uint64_t gap, left;
+	uint32_t held;
+	struct io_op op;
 };
 
 struct engine_group {
@@ -232,6 +256,16 @@ struct engine_group {
 		struct engine_promote promote;
 		bool active; /* the promote under way, or its answer, is that of a HANDOVER */
 	} handover;
+
+	struct rejoin rejoin;
+
+	/* task */
+	struct engine_task *task;
+	bool task_over, task_storing;
+	char task_text[64];
+	struct io_timer task_timer;
+	struct io_op task_op;
+	struct group_dir_store task_dir_store;
 
 	/* counters */
 	uint64_t received_segments, received_bytes, raw_bytes, stored_bytes, writes, written_bytes;
@@ -380,6 +414,38 @@ void take_over(struct engine_group *group, const struct frame *frame);
 void take_over_stored(struct engine_group *group); /* the new epoch is durable: the answer */
 /* What is on the disk is not known: H6, no answer. */
 void take_over_failed(struct engine_group *group);
+
+/* rejoin.c */
+enum {
+	REJOIN_E_WAIT = 1
+};
+/* The last seq that the history of HELLO and ours share. */
+uint64_t rejoin_common(const struct engine_group *group, const struct link_hello *hello);
+/* Whether a primary that lacks what we hold may have us follow it all the same. */
+bool rejoin_approved(const struct engine_group *group, const struct link_hello *hello);
+/* Remembers for the status that a primary came which lacks what is here, if that is so. */
+void rejoin_note(struct engine_group *group, const struct link_hello *hello);
+/* What the journal holds may yet become salvage: nothing of it expires. */
+bool rejoin_keeps_journal(const struct engine_group *group);
+/* Before WELCOME to session.hello: 0, REJOIN_E_WAIT (comes back by standby_poke()), or a negative
+ * errno with `error`. */
+int rejoin_prepare(struct engine_group *group, char *error, size_t error_max);
+bool rejoin_busy(const struct engine_group *group);
+void rejoin_session_over(struct engine_group *group);
+void rejoin_over(struct engine_group *group); /* there is nothing to be given up any more */
+void rejoin_welcome(struct engine_group *group, struct link_welcome *welcome);
+void rejoin_send_ranges(struct engine_group *group); /* right behind WELCOME */
+void rejoin_task(struct engine_group *group);
+
+/* task.c */
+bool task_waits(const struct engine_group *group);
+void task_step(struct engine_group *group);
+void task_foreign(struct engine_group *group);
+/* Gives the task its answer; nothing when there is none. */
+__attribute__((format(printf, 3, 4))) void task_finish(struct engine_group *group, int res,
+						       const char *format, ...);
+/* The superblock was changed for the task: its store ends it. `text` for the log. */
+void task_store(struct engine_group *group, const char *text);
 
 /* heard.c */
 void heard_begin(struct engine_group *group); /* from the superblock */

@@ -2,8 +2,8 @@
 /*
  * Start: from a directory on disk to a group that may receive.
  *
- *   look at the superblock -> (a standby's) lock and open -> volumes -> journal (find its end) ->
- * ready
+ *   look at the superblock -> (a standby's or a fenced copy's) lock and open -> volumes -> journal
+ * (find its end) -> ready
  *
  * Recovery needs no path of its own: apply goes on from the superblock's applied position, which is
  * what it does anyway, and replay is idempotent. The lock is not touched for a group that is no
@@ -163,12 +163,21 @@ static void dir_opened(struct io_op *op, int64_t res)
 
 	group->op_busy = false;
 	group->dir_open = !res;
+	if (res == -EWOULDBLOCK && group->dir.sb.role == GROUP_FENCED && !group->stop_wanted) {
+		/* Its agent is still letting go of it; until then HELLOs are answered by what the
+		 * look has found. */
+		standby_foreign(group);
+		return;
+	}
 	if (over(group, res, dir_text(res)))
 		return;
-	if (group->dir.sb.role != GROUP_STANDBY) { /* changed since the look */
+	if (group->dir.sb.role == GROUP_PRIMARY) { /* changed since the look */
 		close_foreign(group);
 		return;
 	}
+	/* What a primary served was whole, and its journal makes it so again. */
+	if (group->dir.sb.role == GROUP_FENCED)
+		group->dir.sb.flags |= SUPERBLOCK_EVER_CONSISTENT;
 	r = open_volumes(group);
 	if (!r)
 		r = open_journal(group);
@@ -184,7 +193,7 @@ static void dir_peeked(struct io_op *op, int64_t res)
 	group->op_busy = false;
 	if (over(group, res, dir_text(res)))
 		return;
-	if (group->dir.sb.role != GROUP_STANDBY) {
+	if (group->dir.sb.role == GROUP_PRIMARY) {
 		standby_foreign(group);
 		return;
 	}
@@ -196,6 +205,14 @@ void open_start(struct engine_group *group)
 {
 	begin(group, dir_peeked);
 	group_dir_peek(&group->dir, &group->state_op);
+}
+
+/* A primary that an epoch above its own rules is told so at once, whoever has the directory. */
+static bool offer_is_stale(const struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+
+	return group->offer_stream && group->offer.epoch < max_u64(sb->epoch, sb->fenced_by_epoch);
 }
 
 static void foreign_peeked(struct io_op *op, int64_t res)
@@ -213,16 +230,19 @@ static void foreign_peeked(struct io_op *op, int64_t res)
 		session_decline(group, LINK_REFUSE_ERROR, dir_text(res));
 		if (group->promote && !group->promote_over)
 			promote_finish(group, res > 0 ? -EUCLEAN : (int)res, "%s", dir_text(res));
+		task_finish(group, res > 0 ? -EUCLEAN : (int)res, "%s", dir_text(res));
 		return;
 	}
-	if (group->dir.sb.role == GROUP_STANDBY) {
-		/* Brought back as a standby since. */
+	if (group->dir.sb.role != GROUP_PRIMARY && !offer_is_stale(group)) {
+		/* Fenced, or brought back as a standby since. What comes of it is told. */
 		group->state = ENGINE_STARTING;
+		group->reported = false;
 		session_offer(group);
 		open_start(group);
 		return;
 	}
 	session_offer(group);
+	task_foreign(group);
 	if (group->promote && !group->promote_over)
 		promote_foreign(group);
 }

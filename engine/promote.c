@@ -69,7 +69,8 @@ void promote_foreign(struct engine_group *group)
 	if (sb->role == GROUP_FENCED) {
 		promote_finish(group, -EPERM,
 			       "the copy here was a primary and is fenced: epoch %" PRIu64
-			       " rules at %s; bring it back as a standby first",
+			       " rules at %s; its agent still has the directory: repeat in a "
+			       "moment",
 			       sb->fenced_by_epoch,
 			       sb->fenced_by[0] ? sb->fenced_by : "another node");
 		return;
@@ -109,6 +110,13 @@ static bool refused(struct engine_group *group)
 			       ": somebody has promoted since, or it is another group; look at "
 			       "holdfast status and repeat with the epoch shown there",
 			       sb->epoch, promote->expect_epoch);
+	} else if (sb->role == GROUP_FENCED && !promote->force) {
+		promote_finish(group, -EPERM,
+			       "the copy here was a primary and is fenced: epoch %" PRIu64
+			       " rules at %s; bring it back with holdfast demote, or use --force "
+			       "to make it primary against that one",
+			       sb->fenced_by_epoch,
+			       sb->fenced_by[0] ? sb->fenced_by : "another node");
 	} else if (sb->flags & SUPERBLOCK_SYNCING) {
 		promote_finish(group, -EUCLEAN,
 			       "the volumes are being copied and are not consistent until that is "
@@ -170,7 +178,9 @@ static void add_epoch(struct superblock *sb, uint64_t last_seq)
 		memmove(sb->history, sb->history + 1, (HISTORY_MAX - 1) * sizeof(sb->history[0]));
 		sb->history_count--;
 	}
-	sb->epoch++;
+	sb->epoch = max_u64(sb->epoch, sb->fenced_by_epoch) + 1;
+	sb->fenced_by_epoch = 0;
+	memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
 	sb->history[sb->history_count++] = (struct history_entry){ sb->epoch, last_seq + 1 };
 	for (unsigned i = sb->history_count; i < HISTORY_MAX; i++)
 		sb->history[i] = (struct history_entry){ 0 };

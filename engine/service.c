@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/base/macros.h"
 #include "core/base/units.h"
+#include "core/conf/salvage_read.h"
 
 uint64_t engine_service_now_ns(void)
 {
@@ -62,8 +63,15 @@ enum service_state engine_service_state(struct engine_service *service, int *ret
 
 static void group_started(void *owner, struct engine_group *group, int res)
 {
+	struct engine_service *service = owner;
+	enum service_state state = res == 0   ? SERVICE_READY
+				   : res == 1 ? SERVICE_ELSEWHERE
+					      : SERVICE_FAILED;
+
 	(void)group;
-	move(owner, res == 0 ? SERVICE_READY : res == 1 ? SERVICE_ELSEWHERE : SERVICE_FAILED, res);
+	/* A group that was elsewhere may open by itself while somebody begins to stop it. */
+	if (engine_service_state(service, NULL) != SERVICE_STOPPING)
+		move(service, state, res);
 }
 
 static void group_stopped(void *owner, struct engine_group *group, int res)
@@ -200,6 +208,18 @@ int engine_service_start(struct engine_service *service)
 	return res;
 }
 
+/* A group that was another's when it was looked at, and is not a primary here any more. */
+static bool came_back(struct engine_service *service)
+{
+	struct superblock *sb = calloc(1, sizeof(*sb));
+	bool back = sb &&
+		    peek_superblock(service->conf->state_dir, service->group_conf->name, sb) == 0 &&
+		    sb->role != GROUP_PRIMARY;
+
+	free(sb);
+	return back;
+}
+
 void engine_service_retry(struct engine_service *service)
 {
 	enum service_state state;
@@ -210,6 +230,8 @@ void engine_service_retry(struct engine_service *service)
 	/* Made meanwhile, or let go by its owner. */
 	if ((state == SERVICE_FAILED || state == SERVICE_STOPPED) &&
 	    (res == -ENOENT || res == -EWOULDBLOCK || res == -EBUSY))
+		tell(service, start_group(service));
+	else if (state == SERVICE_ELSEWHERE && came_back(service))
 		tell(service, start_group(service));
 	must(pthread_mutex_unlock(&service->turn) == 0);
 }
@@ -270,6 +292,53 @@ void engine_service_promote(struct engine_service *service, struct engine_promot
 	*promote = call.promote;
 }
 
+struct task_call {
+	struct engine_task task; /* first: the state machine gives this pointer back */
+	struct engine_service *service;
+	struct io_op *op;
+};
+
+static void task_done(struct engine_task *task)
+{
+	struct task_call *call = container_of(task, struct task_call, task);
+
+	io_defer(loop_io(call->service->loop), call->op, 0);
+}
+
+static void begin_task(void *arg, struct io_op *op)
+{
+	struct task_call *call = arg;
+
+	call->op = op;
+	call->task.done = task_done;
+	engine_group_task(call->service->group, &call->task);
+}
+
+void engine_service_task(struct engine_service *service, struct engine_task *task)
+{
+	struct task_call call = { .task = *task, .service = service };
+	enum service_state state;
+
+	must(pthread_mutex_lock(&service->turn) == 0);
+	state = engine_service_state(service, NULL);
+	if (state == SERVICE_FAILED || state == SERVICE_STOPPED) {
+		(void)start_group(service);
+		state = engine_service_state(service, NULL);
+	}
+	if (state == SERVICE_READY || state == SERVICE_ELSEWHERE) {
+		(void)loop_submit(service->loop, begin_task, &call);
+	} else {
+		(void)engine_service_state(service, &call.task.res);
+		if (call.task.res >= 0)
+			call.task.res = -EIO;
+		(void)snprintf(call.task.text, sizeof(call.task.text),
+			       "group %s cannot be opened: %s", service->group_conf->name,
+			       err_text(call.task.res));
+	}
+	must(pthread_mutex_unlock(&service->turn) == 0);
+	*task = call.task;
+}
+
 struct status_call {
 	struct engine_service *service;
 	struct status_group *status;
@@ -292,6 +361,7 @@ bool engine_service_status(struct engine_service *service, struct status_group *
 	struct status_call call = { .service = service, .status = ret_status };
 	enum service_state state = engine_service_state(service, NULL);
 	struct superblock *sb;
+	char dir[1100];
 	int res;
 
 	/* A group that is not this engine's is described by its superblock. */
@@ -311,6 +381,9 @@ bool engine_service_status(struct engine_service *service, struct status_group *
 			return false;
 		}
 	}
+	(void)snprintf(dir, sizeof(dir), "%s/%s", service->conf->state_dir,
+		       service->group_conf->name);
+	ret_status->salvages = salvage_count(dir);
 	ret_status->rpo_objective_ns = service->group_conf->rpo_objective_ns;
 	ret_status->rto_objective_ns = service->group_conf->rto_objective_ns;
 	for (unsigned i = 0; i < ret_status->volume_count; i++) {

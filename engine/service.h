@@ -21,7 +21,7 @@ enum service_state {
 	SERVICE_STOPPED = 0, /* no group object */
 	SERVICE_STARTING,
 	SERVICE_READY,	   /* a standby: receives */
-	SERVICE_ELSEWHERE, /* primary or fenced here: connections are answered by role and epoch */
+	SERVICE_ELSEWHERE, /* primary here: connections are answered by role and epoch */
 	SERVICE_FAILED,	   /* the group object is there and tells why */
 	SERVICE_STOPPING,
 };
@@ -50,10 +50,12 @@ int engine_service_init(struct engine_service *service);
 void engine_service_deinit(struct engine_service *service);
 /* Opens the group, or finds that it is not this engine's. Returns how that went: 0, 1, or errno. */
 int engine_service_start(struct engine_service *service);
-/* The same for a group that was not there or not free, quietly. */
+/* The same for a group that was not there or not free, or that is no longer a primary here. */
 void engine_service_retry(struct engine_service *service);
 /* Fills everything below `in` of *promote. Afterwards the service answers by the new role. */
 void engine_service_promote(struct engine_service *service, struct engine_promote *promote);
+/* Fills everything below `in` of *task. */
+void engine_service_task(struct engine_service *service, struct engine_task *task);
 /* False when there is no such group directory; `error` says so, or why it cannot be read. */
 bool engine_service_status(struct engine_service *service, struct status_group *ret_status,
 			   char *error, size_t error_max);

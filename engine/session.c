@@ -62,6 +62,7 @@ static void session_over(struct engine_group *group, const char *why)
 	session->state = SESSION_NONE;
 	io_stream_close(session->stream);
 	session->stream = NULL;
+	rejoin_session_over(group);
 	group->place_wanted = false;
 	group->heard.any_ns = max_u64(group->heard.any_ns, link_heard_ns(group->link));
 	io_timer_stop(group->io, &group->watch_timer);
@@ -193,9 +194,16 @@ static void accept_offer(struct engine_group *group, struct io_stream *stream)
 	session->number++;
 	session->stream = stream;
 	session->hello = group->offer;
-	session->sync_open = session->probed = false;
+	session->sync_open = session->probed = session->diverged = false;
 	session_step(group);
 	standby_poke(group);
+}
+
+static void note_diverged(struct engine_group *group, const struct refusal *refusal)
+{
+	rejoin_note(group, &group->offer);
+	if (group->session.state == SESSION_NONE)
+		snprintf(group->detail, sizeof(group->detail), "%.250s", refusal->text);
 }
 
 void session_offer(struct engine_group *group)
@@ -212,6 +220,8 @@ void session_offer(struct engine_group *group)
 			accept_offer(group, stream);
 			return;
 		}
+		if (refusal.code == LINK_REFUSE_DIVERGED)
+			note_diverged(group, &refusal);
 		break;
 	case ENGINE_FOREIGN:
 		admit_foreign(group, &group->offer, &refusal);
@@ -293,19 +303,24 @@ static void send_welcome(struct engine_group *group)
 	w->wall_time_ns = io_wall(group->io);
 	w->history_count = sb->history_count;
 	memcpy(w->history, sb->history, sizeof(w->history));
+	rejoin_welcome(group, w);
 	len = link_welcome_pack(w, group->control, sizeof(group->control));
 	must(len >= 0);
 	frame.body_bytes = (uint32_t)len;
 	if (link_send(group->link, &frame, group->control))
 		session_error(group, "the link has no room for a welcome");
+	else
+		rejoin_send_ranges(group);
 }
 
 static void check_step(struct engine_group *group)
 {
 	struct session *session = &group->session;
 	const struct journal *journal = &group->journal;
+	char error[LINK_TEXT_MAX + 1];
 	struct refusal refusal;
 	struct io_stream *stream;
+	int r;
 
 	if (group->op_busy || group->hold || group->receiving || group->copy.placing >= 0 ||
 	    journal->durable_seq < journal->appended_seq || !journal_is_quiet(journal))
@@ -320,6 +335,11 @@ static void check_step(struct engine_group *group)
 		session_refuse(group, refusal.code, refusal.text);
 		return;
 	}
+	r = rejoin_prepare(group, error, sizeof(error));
+	if (r < 0)
+		session_refuse(group, LINK_REFUSE_ERROR, error);
+	if (r)
+		return;
 	stream = session->stream;
 	session->stream = NULL;
 	session->state = SESSION_WELCOMED;
@@ -388,6 +408,7 @@ static void start_durable(struct io_op *op, int64_t res)
 			standby_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
+	rejoin_over(group);
 	if (!group->begin.reset) {
 		group->op_busy = false;
 		begun(group);

@@ -6,7 +6,9 @@
 
 static const char *role_text(const struct engine_group *group)
 {
-	switch (group->state == ENGINE_FOREIGN ? group->dir.sb.role : GROUP_STANDBY) {
+	bool fenced = group->dir_open && group->dir.sb.role == GROUP_FENCED;
+
+	switch (group->state == ENGINE_FOREIGN || fenced ? group->dir.sb.role : GROUP_STANDBY) {
 	case GROUP_PRIMARY:
 		return "primary";
 	case GROUP_FENCED:
@@ -103,6 +105,8 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->syncing = sb->flags & SUPERBLOCK_SYNCING;
 	s->ever_consistent = sb->flags & SUPERBLOCK_EVER_CONSISTENT;
 	s->consistent = s->ever_consistent && !s->syncing;
+	s->diverged = group->rejoin.diverged;
+	s->common_seq = group->rejoin.common_seq;
 	s->lag.ns = UINT64_MAX;
 	s->journal_full_ns = UINT64_MAX;
 	s->verified_seq = sb->verified_seq;

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "core/base/crc32c.h"
+#include "core/base/endian.h"
 #include "core/base/hash64.h"
 #include "core/base/log.h"
 #include "core/group/group_dir.h"
@@ -25,6 +26,7 @@
 #define STAGE_SLOT_BYTES   98304u
 #define STAGE_SLOTS	   8u
 #define STAGE_SEGMENTS	   256u
+#define STAGE_RANGES	   64u
 #define STAGE_DIR	   "/state/g"
 #define STAGE_LIMIT	   (60 * SIM_SECOND)
 
@@ -65,6 +67,12 @@ struct stage {
 	struct link_bye bye;
 	bool welcomed, refused, said_bye, ended;
 	struct frame ack;
+	struct stage_range {
+		unsigned volume;
+		uint64_t off, len;
+	} ranges[STAGE_RANGES]; /* that it says differ */
+	unsigned range_count, range_frames;
+	bool ranges_ended, promise_sent;
 	uint64_t promised; /* highest seq ever acknowledged as durable */
 	uint64_t acked, acks, sync_acked, copied;
 	uint64_t asked, answered, differing; /* hashes of this connection */
@@ -246,6 +254,23 @@ static inline uint8_t *stage_on_place(void *owner, const struct frame *frame)
 	sim_fail(stage->world, "a standby sends bulk: %s", frame_type_text(frame->type));
 }
 
+static inline void stage_on_ranges(struct stage *stage, const struct frame *frame,
+				   const uint8_t *body)
+{
+	sim_check(stage->world, stage->welcomed && stage->welcome.diverged);
+	sim_check(stage->world, !stage->ranges_ended);
+	for (uint32_t at = 0; at < frame->body_bytes; at += FRAME_RANGE_BYTES) {
+		struct stage_range *range = &stage->ranges[stage->range_count++];
+
+		sim_check(stage->world, stage->range_count <= STAGE_RANGES);
+		range->off = le64_load(body + at);
+		range->len = 512ull * le32_load(body + at + 8);
+		range->volume = le16_load(body + at + 12);
+	}
+	stage->range_frames++;
+	stage->ranges_ended = frame->seq == 1;
+}
+
 static inline int stage_on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 {
 	struct stage *stage = owner;
@@ -284,6 +309,9 @@ static inline int stage_on_frame(void *owner, const struct frame *frame, const u
 			stage->differs[stage->answered] = frame->arg1;
 		stage->answered++;
 		stage->differing += frame->arg1;
+		break;
+	case FRAME_RANGES:
+		stage_on_ranges(stage, frame, body);
 		break;
 	default:
 		sim_fail(stage->world, "a standby sends %s", frame_type_text(frame->type));
@@ -470,6 +498,8 @@ static inline bool stage_try_dial(struct stage *stage)
 	stage->hello.head.epoch = stage->hello.epoch;
 	stage->welcomed = stage->refused = stage->said_bye = stage->ended = false;
 	stage->acked = stage->sync_acked = 0;
+	stage->range_count = stage->range_frames = 0;
+	stage->ranges_ended = false;
 	stage->asked = stage->answered = stage->differing = 0;
 	stage->connected = stage->dial_ok = stage->dial_failed = stage->accept_ok = false;
 	memset(&stage->ack, 0, sizeof(stage->ack));
