@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/control.h"
+#include "agent/control_task.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,8 +21,8 @@ static uint64_t wall_ns(void)
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-static struct agent_service *service_of(struct agent_control *control, const char *group,
-					struct control_response *response)
+struct agent_service *agent_control_service(struct agent_control *control, const char *group,
+					    struct control_response *response)
 {
 	for (unsigned i = 0; i < control->service_count; i++) {
 		if (strcmp(control->services[i].group_conf->name, group) == 0)
@@ -56,7 +56,7 @@ static void get_group(void *owner, const struct control_request *request,
 		      struct control_response *response)
 {
 	struct agent_control *control = owner;
-	struct agent_service *service = service_of(control, request->group, response);
+	struct agent_service *service = agent_control_service(control, request->group, response);
 	struct status_group *status = service ? calloc(1, sizeof(*status)) : NULL;
 	char error[1024];
 
@@ -92,7 +92,7 @@ static void post_adopt(void *owner, const struct control_request *request,
 		       struct control_response *response)
 {
 	struct agent_control *control = owner;
-	struct agent_service *service = service_of(control, request->group, response);
+	struct agent_service *service = agent_control_service(control, request->group, response);
 	struct status_group *status;
 	struct service_result result;
 	char error[1024];
@@ -121,7 +121,7 @@ static void post_release(void *owner, const struct control_request *request,
 			 struct control_response *response)
 {
 	struct agent_control *control = owner;
-	struct agent_service *service = service_of(control, request->group, response);
+	struct agent_service *service = agent_control_service(control, request->group, response);
 	struct service_result result;
 
 	if (!service)
@@ -139,7 +139,7 @@ static void post_mark(void *owner, const struct control_request *request,
 		      struct control_response *response)
 {
 	struct agent_control *control = owner;
-	struct agent_service *service = service_of(control, request->group, response);
+	struct agent_service *service = agent_control_service(control, request->group, response);
 	const char *name = json_string_value(json_object_get(request->body, "name"));
 	int64_t res;
 
@@ -216,6 +216,7 @@ static const struct control_route routes[] = {
 	{ "POST", "/v1/groups/{group}/adopt", post_adopt, false },
 	{ "POST", "/v1/groups/{group}/release", post_release, false },
 	{ "POST", "/v1/groups/{group}/mark", post_mark, false },
+	{ "POST", "/v1/groups/{group}/switchover", agent_control_switchover, false },
 	{ "GET", "/metrics", get_metrics, true },
 	{ "GET", "/healthz", get_health, true },
 };
