@@ -695,10 +695,17 @@ void pair_fail_over(struct pair *pair)
 	if (result.seq > pair->model.head)
 		sim_fail(world, "promoted at seq %llu, but only %llu were written",
 			 (unsigned long long)result.seq, (unsigned long long)pair->model.head);
+	/* RPO zero: by what the mode guarantees, and by what promote says. */
+	if ((pair->sync_freeze || result.loss == ENGINE_LOSS_NONE) && result.seq < pair->pledged)
+		sim_fail(world, "promoted at seq %llu, but clients were promised %llu (loss %u)",
+			 (unsigned long long)result.seq, (unsigned long long)pair->pledged,
+			 result.loss);
+	if (result.loss == ENGINE_LOSS_NONE)
+		REACH(PROMOTE_ALL_THERE);
 	sim_check(world, result.epoch == pair->epoch + 1);
 	pair->epoch = result.epoch;
 	pair->model.head = pair->model.acked = pair->model.durable = result.seq;
-	pair->promised = 0;
+	pair->promised = pair->pledged = 0;
 	pair->promotes++;
 	pair->incarnation++;
 	pair->power_lost = false;
@@ -706,6 +713,8 @@ void pair_fail_over(struct pair *pair)
 		power_cycle(beta);
 	pair->primary = beta;
 	pair->promote_begun = false;
+	/* The operator's word: there is no other site now. */
+	beta->conf_group->on_sync_loss = CONF_LOSS_ASYNC;
 	site_start_agent(beta);
 	sim_check(world, sim_run_until(world, serving, pair, START_LIMIT));
 }

@@ -21,7 +21,7 @@
 #define PAIR_VOLUME_BYTES (320u << 10)
 #define PAIR_SECTORS	  (PAIR_VOLUME_BYTES / SIM_SECTOR_BYTES)
 #define PAIR_HISTORY_MAX  60000u
-#define PAIR_REQUESTS	  24u
+#define PAIR_REQUESTS	  24u /* in flight to one site */
 
 enum entry_kind {
 	ENTRY_WRITE,
@@ -64,8 +64,8 @@ void model_recovered(struct model *model, uint64_t head, bool power, const char 
 /* What pair_look() saw when it last looked at this life of an agent, of an engine. */
 struct seen {
 	uint64_t generation, head_seq, released_seq, floor_seq;
-	uint64_t memory_hits, disk_reads, stalls, rewrites;
-	bool known, copying, needs_sync;
+	uint64_t memory_hits, disk_reads, stalls, rewrites, sync_losses;
+	bool known, lost, copying, needs_sync;
 };
 
 struct seen_engine {
@@ -112,9 +112,11 @@ struct pair {
 	struct model model;
 	struct site sites[2];
 	struct site *primary; /* whose history the model follows */
-	struct request requests[PAIR_REQUESTS];
+	struct request requests[2 * PAIR_REQUESTS];
 	bool working; /* the workload submits */
 	bool writethrough;
+	bool sync_freeze;   /* nothing is promised without the standby */
+	uint64_t pledged;   /* highest seq that a client was promised as durable, in this epoch */
 	bool promote_begun; /* a promote that was killed may have been far enough */
 	bool links_up;	    /* no cut, no fault: who asks gets an answer */
 	uint64_t slot_bytes;

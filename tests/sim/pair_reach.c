@@ -103,6 +103,22 @@ static void look_at_counters(const struct agent_group *group, const struct ship 
 	seen->rewrites = group->journal.rewrites;
 }
 
+static void look_at_mode(const struct agent_group *group, struct seen *seen)
+{
+	const struct syncmode *mode = &group->syncmode;
+
+	if (mode->losses > seen->sync_losses) {
+		if (group->conf->on_sync_loss == CONF_LOSS_FREEZE)
+			REACH(MODE_FROZEN);
+		else
+			REACH(MODE_LOST);
+	}
+	if (seen->lost && mode->state == SYNCMODE_IN_SYNC)
+		REACH(MODE_BACK);
+	seen->sync_losses = mode->losses;
+	seen->lost = mode->lost_since_ns != 0;
+}
+
 void pair_look(struct pair *pair)
 {
 	for (unsigned i = 0; i < 2; i++) {
@@ -118,6 +134,7 @@ void pair_look(struct pair *pair)
 		look_at_copy(ship, &site->seen);
 		look_at_release(ship, &site->seen);
 		look_at_counters(site->agent, ship, &site->seen);
+		look_at_mode(site->agent, &site->seen);
 	}
 }
 

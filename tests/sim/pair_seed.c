@@ -265,6 +265,24 @@ static void slow_reads(struct site *site)
 	sim_fault_add(site->pair->world, &fault);
 }
 
+static void choose_mode(struct pair *pair)
+{
+	struct sim_world *world = pair->world;
+	bool sync = sim_chance(world, 300000), all = sim_chance(world, 300000);
+
+	if (!sync)
+		return;
+	REACH(MODE_SYNC);
+	pair->sync_freeze = sim_chance(world, 500000);
+	for (unsigned i = 0; i < 2; i++) {
+		struct conf_group *group = pair->sites[i].conf_group;
+
+		group->mode = all ? CONF_SYNC_ALL : CONF_SYNC_ONE;
+		group->on_sync_loss = pair->sync_freeze ? CONF_LOSS_FREEZE : CONF_LOSS_ASYNC;
+		group->sync_timeout_ns = sim_between(world, 20, 600) * SIM_MS;
+	}
+}
+
 static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
@@ -275,6 +293,7 @@ static int run(struct sim_world *world, uint64_t seed)
 	nemesis.context = pair;
 	pair->failing_ok = has_errors(sim_options(world));
 	more_harm(world);
+	choose_mode(pair);
 	if (sim_chance(world, 300000))
 		slow_reads(&pair->sites[0]);
 	pair_up(pair);

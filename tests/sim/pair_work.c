@@ -5,14 +5,18 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/macros.h"
 #include "tests/sim/pair.h"
 
 #define PAIR_GHOSTS 8u
 #define BUF_SECTORS 32u
 
-static struct request *request_take(struct pair *pair)
+/* What a former primary never answers does not keep the new one from work. */
+static struct request *request_take(struct pair *pair, const struct site *site)
 {
-	for (unsigned i = 0; i < PAIR_REQUESTS; i++)
+	if (work_waiting(pair, site) >= PAIR_REQUESTS)
+		return NULL;
+	for (unsigned i = 0; i < array_len(pair->requests); i++)
 		if (!pair->requests[i].busy)
 			return &pair->requests[i];
 	return NULL;
@@ -75,6 +79,8 @@ static void request_done(struct export_request *export_request, int64_t res)
 	pair->requests_done++;
 	if (request->site->fenced && res >= 0 && sim_now(pair->world) > request->site->fenced_ns)
 		sim_fail(pair->world, "a request was acknowledged by a fenced primary");
+	if (request->ghost && pair->sync_freeze && res >= 0)
+		sim_fail(pair->world, "a former primary acknowledged a write without its standby");
 	if (request->ghost)
 		return;
 	if (request->site == pair->primary && request->incarnation != pair->incarnation) {
@@ -100,10 +106,15 @@ static void request_done(struct export_request *export_request, int64_t res)
 		if ((pair->writethrough || (request->request.flags & EXPORT_FUA)) &&
 		    request->seq > model->durable)
 			model->durable = request->seq;
+		if ((pair->writethrough || (request->request.flags & EXPORT_FUA)) &&
+		    request->seq > pair->pledged)
+			pair->pledged = request->seq;
 		break;
 	case EXPORT_FLUSH:
 		if (request->covers > model->durable)
 			model->durable = request->covers;
+		if (request->covers > pair->pledged)
+			pair->pledged = request->covers;
 		break;
 	case EXPORT_READ:
 		check_read(pair, request);
@@ -127,7 +138,7 @@ static uint8_t *aligned_buffer(struct sim_world *world, unsigned sectors)
 static struct request *prepare(struct pair *pair, struct site *site, enum export_op op,
 			       unsigned volume, unsigned sector, unsigned count, unsigned flags)
 {
-	struct request *request = request_take(pair);
+	struct request *request = request_take(pair, site);
 	struct export *export = site->agent_up ? agent_group_export_at(site->agent, volume) : NULL;
 
 	if (!request || !export)
@@ -231,7 +242,7 @@ struct request *work_read(struct pair *pair, unsigned volume, unsigned sector, u
 /* The dead process may still have had the buffer in a write: leave it alone, take a new one. */
 void work_forget_site(struct pair *pair, const struct site *site)
 {
-	for (unsigned i = 0; i < PAIR_REQUESTS; i++) {
+	for (unsigned i = 0; i < array_len(pair->requests); i++) {
 		struct request *request = &pair->requests[i];
 
 		if (!request->busy || request->site != site)
@@ -251,7 +262,7 @@ unsigned work_waiting(const struct pair *pair, const struct site *site)
 {
 	unsigned count = 0;
 
-	for (unsigned i = 0; i < PAIR_REQUESTS; i++)
+	for (unsigned i = 0; i < array_len(pair->requests); i++)
 		count += pair->requests[i].busy && pair->requests[i].site == site;
 	return count;
 }
@@ -330,8 +341,8 @@ void work_stop(struct pair *pair)
 
 bool work_idle(const struct pair *pair)
 {
-	for (unsigned i = 0; i < PAIR_REQUESTS; i++)
-		if (pair->requests[i].busy && !pair->requests[i].ghost)
+	for (unsigned i = 0; i < array_len(pair->requests); i++)
+		if (pair->requests[i].busy && pair->requests[i].site == pair->primary)
 			return false;
 	return true;
 }

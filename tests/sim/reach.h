@@ -50,6 +50,11 @@
 	X(PROMOTE_FORCED, "with a live primary, by force")                                         \
 	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
 	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
+	X(MODE_SYNC, "a run with mode = sync")                                                     \
+	X(MODE_LOST, "acknowledgements went on without the standby")                               \
+	X(MODE_FROZEN, "acknowledgements waited for the standby, and for longer than its time")    \
+	X(MODE_BACK, "and the standby was in sync again")                                          \
+	X(PROMOTE_ALL_THERE, "a promote knew that nothing acknowledged was lost")                  \
 	X(FENCED_SERVING, "a primary was fenced while it served")                                  \
 	X(FENCED_STARTING, "a primary was fenced before it served")                                \
 	X(FENCED_RECORDED, "a fenced primary stayed fenced without asking")                        \
