@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/control.h"
+#include "engine/control_task.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,8 +25,8 @@ static uint64_t wall_ns(void)
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-static struct engine_service *service_of(struct engine_control *control, const char *group,
-					 struct control_response *response)
+struct engine_service *engine_control_service(struct engine_control *control, const char *group,
+					      struct control_response *response)
 {
 	for (unsigned i = 0; i < control->service_count; i++) {
 		if (strcmp(control->services[i].group_conf->name, group) == 0)
@@ -60,7 +60,7 @@ static void get_group(void *owner, const struct control_request *request,
 		      struct control_response *response)
 {
 	struct engine_control *control = owner;
-	struct engine_service *service = service_of(control, request->group, response);
+	struct engine_service *service = engine_control_service(control, request->group, response);
 	struct status_group *status = service ? calloc(1, sizeof(*status)) : NULL;
 	char error[1024];
 
@@ -245,7 +245,7 @@ static void post_promote(void *owner, const struct control_request *request,
 			 struct control_response *response)
 {
 	struct engine_control *control = owner;
-	struct engine_service *service = service_of(control, request->group, response);
+	struct engine_service *service = engine_control_service(control, request->group, response);
 	struct engine_promote promote = { .res = 0 };
 	uint64_t begin_ns = engine_service_now_ns(), promoted_ns;
 	char error[512];
@@ -281,61 +281,6 @@ static void post_promote(void *owner, const struct control_request *request,
 	json_object_set_new(json, "adopt_seconds", seconds(engine_service_now_ns() - promoted_ns));
 	json_object_set_new(json, "total_seconds", seconds(engine_service_now_ns() - begin_ns));
 	response->json = json;
-}
-
-/* ---- demote ------------------------------------------------------------------------------------
- */
-
-static void refuse_task(const struct engine_task *task, const char *group,
-			struct control_response *response)
-{
-	enum exit_code code = EXIT_REFUSED;
-	const char *remedy = "see holdfast status";
-	char text[sizeof(task->text)], *cut;
-
-	if (task->res == -ESTALE || task->res == -EBUSY)
-		code = EXIT_CONFLICT;
-	else if (task->res == -ENOENT)
-		code = EXIT_NOT_FOUND;
-	else if (task->res != -EPERM && task->res != -EAGAIN)
-		code = EXIT_FAILED;
-	(void)snprintf(text, sizeof(text), "%s", task->text[0] ? task->text : err_text(task->res));
-	cut = strstr(text, "; ");
-	if (cut) {
-		*cut = '\0';
-		remedy = cut + 2;
-	}
-	control_fail(response, code, err_name(task->res), remedy, "%s", text);
-	json_object_set_new(response->json, "group", json_string(group));
-}
-
-static void post_demote(void *owner, const struct control_request *request,
-			struct control_response *response)
-{
-	struct engine_control *control = owner;
-	struct engine_service *service = service_of(control, request->group, response);
-	const json_t *expect = json_object_get(request->body, "expect_epoch");
-	struct engine_task task = { .kind = ENGINE_REJOIN };
-
-	if (!service)
-		return;
-	if (expect && (!json_is_integer(expect) || json_integer_value(expect) < 0)) {
-		control_fail(response, EXIT_USAGE, "bad-request", "see docs/reference.md",
-			     "expect_epoch must be a number");
-		return;
-	}
-	task.has_expect_epoch = expect != NULL;
-	task.expect_epoch = expect ? (uint64_t)json_integer_value(expect) : 0;
-	engine_service_task(service, &task);
-	if (task.res != 0 && task.res != -EALREADY) {
-		log_warning("demote refused", "group=%s reason=\"%s\"", request->group, task.text);
-		refuse_task(&task, request->group, response);
-		return;
-	}
-	response->json =
-		json_pack("{s:s, s:s, s:I, s:I, s:s}", "group", request->group, "result",
-			  task.res ? "already" : "demoted", "epoch", (json_int_t)task.epoch, "seq",
-			  (json_int_t)task.seq, "text", task.text);
 }
 
 /* ---- observability -----------------------------------------------------------------------------
@@ -388,7 +333,9 @@ static const struct control_route routes[] = {
 	{ "GET", "/v1/status", get_status, false },
 	{ "GET", "/v1/groups/{group}", get_group, false },
 	{ "POST", "/v1/groups/{group}/promote", post_promote, false },
-	{ "POST", "/v1/groups/{group}/demote", post_demote, false },
+	{ "POST", "/v1/groups/{group}/demote", engine_control_demote, false },
+	{ "POST", "/v1/groups/{group}/resync-drop-kept", engine_control_drop_kept, false },
+	{ "POST", "/v1/groups/{group}/volume-path", engine_control_volume_path, false },
 	{ "GET", "/metrics", get_metrics, true },
 	{ "GET", "/healthz", get_health, true },
 };
