@@ -68,6 +68,7 @@ static void drop_connection(struct ship *ship)
 	ship->start_ready = ship->decide_due = false;
 	io_timer_stop(ship->group->io, &ship->heartbeat_timer);
 	io_timer_stop(ship->group->io, &ship->retry_timer);
+	ship_verify_pause(ship->verify);
 	if (ship_sync_active(ship->sync))
 		ship_sync_end(ship->sync);
 	ship->heard_ns = max_u64(ship->heard_ns, link_heard_ns(ship->link));
@@ -198,7 +199,7 @@ static void connect_now(struct ship *ship)
 
 	/* What an earlier connection left in flight must come back first: it uses the same ops. */
 	if (ship->connect_pending || ship->tail_pending || ship->prepare_pending ||
-	    !ship_sync_quiet(ship->sync)) {
+	    !ship_sync_quiet(ship->sync) || !ship_extents_quiet(ship->extents)) {
 		io_timer_start(ship->group->io, &ship->retry_timer, BACKOFF_MIN_NS / 10);
 		return;
 	}
@@ -219,8 +220,11 @@ static void start_stream(struct ship *ship)
 	struct agent_group *group = ship->group;
 	struct link_start *start = &ship->start;
 
-	if (start->sync)
+	if (start->sync) {
 		start->sync_bytes = dirty_bytes(ship->dirty);
+		start->compare = ship->peer->needs_compare &&
+				 (ship->welcome.seeded || ship->conf->compare == CONF_COMPARE_ALWAYS);
+	}
 	send_control(ship, FRAME_START,
 		     link_start_pack(start, ship->control, sizeof(ship->control)));
 	if (ship->state != SHIP_PREPARING)
@@ -238,8 +242,10 @@ static void start_stream(struct ship *ship)
 	ship->durable_seq = ship->received_seq = min_u64(ship->welcome.durable.seq, ship->sent_seq);
 	ship->applied_seq = ship->welcome.applied_seq;
 	tail_seek(&ship->tail, start->from_seq);
+	compare_begin(ship->extents);
 	if (start->sync)
 		ship_sync_begin(ship->sync);
+	ship_verify_session(ship->verify, start->sync);
 	log_info("standby connected", "group=%s standby=%s from_seq=%" PRIu64 " copy=%s",
 		 group->conf->name, ship->conf->node, start->from_seq, start->sync ? "yes" : "no");
 	ship->told[0] = 0;
@@ -512,6 +518,11 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		return 0;
 	case FRAME_HANDED:
 		return handover_refused(ship->group, ship, frame, body);
+	case FRAME_HASH_RESULT:
+		if (ship->state != SHIP_STREAMING)
+			return -EPROTO;
+		compare_answer(ship->extents, frame);
+		return 0;
 	case FRAME_BYE:
 		on_bye(ship, frame, body);
 		return 0;
@@ -566,7 +577,7 @@ static void dirty_loaded(struct io_op *op, int64_t res)
 	if (res) {
 		/* In force, but lost or damaged. The next save makes a new file; until then the one
 		 * that is there is found like this again. */
-		dirty_set_all(ship->dirty);
+		ship_set_everything(ship);
 		log_warning("dirty map cannot be read, everything will be copied",
 			    "group=%s standby=%s reason=\"%s\"", ship->group->conf->name,
 			    ship->conf->node, res > 0 ? "it is damaged" : strerror((int)-res));
@@ -612,6 +623,7 @@ bool ship_quiet(const struct ship *ship)
 {
 	return ship->stopped && !ship->connect_pending && !ship->tail_pending &&
 	       !ship->prepare_pending && !ship->release_user && ship_sync_quiet(ship->sync) &&
+	       ship_extents_quiet(ship->extents) && ship_verify_quiet(ship->verify) &&
 	       !link_is_finishing(ship->link);
 }
 
@@ -652,6 +664,11 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	ship->peer = group_dir_peer(&group->dir, peer->node);
 	r = ship->peer ? 0 : -E2BIG;
 	ship->released_stored_seq = ship->peer ? ship->peer->released_seq : 0;
+	if (ship->peer && ship->peer->needs_sync && ship->peer->copy_time_ns) {
+		ship->copy_noted = true;
+		ship->copy_seq = ship->peer->copy_seq;
+		ship->copy_ns = ship->peer->copy_time_ns;
+	}
 	if (dirty_path(group, peer->node, path))
 		r = -ENAMETOOLONG;
 	if (!r)
@@ -661,7 +678,11 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	if (!r)
 		r = dirty_new(group->io, path, &group->dir.sb, &ship->dirty);
 	if (!r)
+		r = ship_extents_new(ship, &ship->extents);
+	if (!r)
 		r = ship_sync_new(ship, &ship->sync);
+	if (!r)
+		r = ship_verify_new(ship, &ship->verify);
 	if (!r)
 		r = journal_reader_init(&ship->release_reader, &group->journal);
 	ship->release_reader_open = !r;
@@ -679,8 +700,12 @@ struct ship *ship_free(struct ship *ship)
 
 	if (ship->release_reader_open)
 		journal_reader_deinit(&ship->release_reader);
+	if (ship->verify)
+		ship_verify_free(ship->verify);
 	if (ship->sync)
 		ship_sync_free(ship->sync);
+	if (ship->extents)
+		ship_extents_free(ship->extents);
 	if (ship->dirty)
 		dirty_free(ship->dirty);
 	if (ship->tail.journal)
@@ -692,6 +717,5 @@ struct ship *ship_free(struct ship *ship)
 
 void ship_before_write(struct ship *ship, unsigned volume_id, uint64_t off, uint64_t len)
 {
-	if (ship_sync_active(ship->sync))
-		ship_sync_before_write(ship->sync, volume_id, off, len);
+	ship_extents_before_write(ship->extents, volume_id, off, len);
 }

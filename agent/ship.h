@@ -29,7 +29,9 @@ struct ship_sent {
 	uint32_t stored_bytes;
 };
 
+struct extents;
 struct sync;
+struct verify;
 
 struct ship_catch { /* mode sync: whether it has caught up in this session */
 	bool known, caught_up;
@@ -71,7 +73,10 @@ struct ship {
 	unsigned sent_first, sent_count;
 
 	struct dirty_map *dirty;
+	struct extents *extents;
 	struct sync *sync;
+	struct verify *verify;
+	struct io_op resync_op;
 	struct group_dir_store store;
 
 	/* release into the dirty map */
@@ -90,7 +95,8 @@ struct ship {
 	bool copy_noted;
 	uint64_t copy_seq,
 		copy_ns; /* last seq that it held; time of the next one, UINT64_MAX unknown */
-	uint64_t durable_bytes; /* bytes_end at durable_seq, 0 = not known yet */
+	uint64_t durable_bytes;	    /* bytes_end at durable_seq, 0 = not known yet */
+	uint64_t sent_record_bytes; /* in segments */
 	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;
 	struct ship_catch catch;
 };
@@ -105,6 +111,10 @@ void ship_decide(struct ship *ship);
 void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io_op *op);
 /* Makes the map durable as it is now, in a new file where there is no good one. */
 void ship_save_map(struct ship *ship, struct io_op *op);
+/* The dirty map is in force with what is set in memory now; durable when op completes. */
+void ship_mark_sync(struct ship *ship, struct io_op *op);
+/* All of it has to be copied; whether comparing may pay is noted with it. */
+void ship_set_everything(struct ship *ship);
 /* The standby holds everything: the dirty map is no longer in force. */
 void ship_synced(struct ship *ship, struct io_op *op);
 
@@ -118,6 +128,35 @@ void ship_acked(struct ship *ship, const struct frame *frame);
 void ship_heartbeat(struct ship *ship);
 uint64_t ship_behind_ns(struct ship *ship);
 
+/* sync_extent.c */
+int ship_extents_new(struct ship *ship, struct extents **ret_extents);
+struct extents *ship_extents_free(struct extents *extents);
+bool ship_extents_quiet(const struct extents *extents); /* nothing in flight */
+void ship_extents_before_write(struct extents *extents, unsigned volume_id, uint64_t off,
+			       uint64_t len);
+
+/* compare.c */
+void compare_begin(struct extents *extents); /* of a connection */
+void compare_answer(struct extents *extents, const struct frame *frame);
+
+/* resync.c */
+/* A copy of everything, or of what is set in the dirty map, in a session of its own. 0 begun; or
+ * -EAGAIN; -EINVAL nothing is known to differ. */
+int ship_resync(struct ship *ship, bool everything, bool compare);
+
+/* verify.c */
+int ship_verify_new(struct ship *ship, struct verify **ret_verify);
+struct verify *ship_verify_free(struct verify *verify);
+/* Begins anew. rate_bytes: per second, 0 = as configured. -EAGAIN: it is not streaming. */
+int ship_verify(struct verify *verify, bool repair, uint64_t rate_bytes);
+bool ship_verify_stop(struct verify *verify);			 /* false: none is under way */
+void ship_verify_session(struct verify *verify, bool copies);	 /* a session has begun */
+void ship_verify_pause(struct verify *verify);			 /* it is over */
+void ship_verify_synced(struct verify *verify);			 /* a copy has ended */
+bool ship_verify_pump(struct verify *verify, uint64_t sent_seq); /* as ship_sync_pump() */
+bool ship_verify_quiet(const struct verify *verify);
+void ship_verify_status(const struct verify *verify, struct status_verify *ret_status);
+
 /* sync.c */
 int ship_sync_new(struct ship *ship, struct sync **ret_sync);
 struct sync *ship_sync_free(struct sync *sync);
@@ -125,13 +164,14 @@ struct sync *ship_sync_free(struct sync *sync);
 void ship_sync_begin(struct sync *sync);
 void ship_sync_end(struct sync *sync);
 bool ship_sync_active(const struct sync *sync);
-bool ship_sync_quiet(const struct sync *sync);	/* nothing in flight */
+bool ship_sync_quiet(const struct sync *sync);	/* no save in flight */
 bool ship_sync_saving(const struct sync *sync); /* the dirty map is being saved */
 /* Sends what is due before the segment behind `sent_seq`. False: something is due and the link has
  * no room. */
 bool ship_sync_pump(struct sync *sync, uint64_t sent_seq);
 void ship_sync_acked(struct sync *sync, uint64_t count);
-void ship_sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len);
+uint64_t ship_sync_sent_bytes(const struct sync *sync);	    /* of the present or last copy: sent, */
+uint64_t ship_sync_compared_bytes(const struct sync *sync); /* or found equal */
 void ship_sync_status(const struct sync *sync, struct status_sync *ret_status);
 
 #endif

@@ -50,7 +50,7 @@ static void saved(struct io_op *op, int64_t res)
 			finish(ship, res);
 			return;
 		}
-		dirty_set_all(ship->dirty);
+		ship_set_everything(ship);
 	}
 	ship_note_copy(ship);
 	ship->peer->needs_sync = true;
@@ -110,7 +110,7 @@ static void segment_read(struct io_op *op, int64_t res)
 		res = -EBADMSG;
 	if (res < 0) {
 		/* What the journal cannot tell any more, the volumes still hold. */
-		dirty_set_all(ship->dirty);
+		ship_set_everything(ship);
 		save(ship);
 		return;
 	}
@@ -127,7 +127,7 @@ static void seek_done(struct io_op *op, int64_t res)
 
 	if (res < 0) {
 		/* The journal does not reach back that far: only a whole copy is right. */
-		dirty_set_all(ship->dirty);
+		ship_set_everything(ship);
 		save(ship);
 		return;
 	}
@@ -172,16 +172,34 @@ void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io
 	uint64_t floor = ship_floor(ship);
 
 	if (everything) {
-		dirty_set_all(ship->dirty);
+		ship_set_everything(ship);
 		floor = seq; /* nothing to look up */
 	}
 	must(floor != UINT64_MAX); /* never filled: then it is everything */
 	release_from(ship, floor, min_u64(seq, ship->group->journal.durable_seq), op);
 }
 
+void ship_set_everything(struct ship *ship)
+{
+	enum conf_compare compare = ship->conf->compare;
+
+	dirty_set_all(ship->dirty);
+	/* What was said last of its volumes; never anything, for a map that was lost. */
+	ship->peer->needs_compare =
+		compare == CONF_COMPARE_ALWAYS ||
+		(compare == CONF_COMPARE_AUTO && (ship->welcome.seeded || !ship->welcome.protocol));
+}
+
+void ship_mark_sync(struct ship *ship, struct io_op *op)
+{
+	/* Nothing to look up: it is set already. */
+	release_from(ship, ship->peer->released_seq, ship->peer->released_seq, op);
+}
+
 void ship_synced(struct ship *ship, struct io_op *op)
 {
-	ship->peer->needs_sync = false;
+	ship->peer->needs_sync = ship->peer->needs_compare = false;
+	ship->peer->copy_seq = ship->peer->copy_time_ns = 0;
 	ship->copy_noted = false;
 	group_dir_store(&ship->group->dir, &ship->store, op);
 }

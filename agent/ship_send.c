@@ -93,6 +93,7 @@ static bool send_segment(struct ship *ship)
 	ship->sent_seq = sent->last_seq;
 	ship->unacked_bytes += sent->stored_bytes;
 	ship->sent_segments++;
+	ship->sent_record_bytes += header->total_bytes;
 	tail_drop(tail);
 	return true;
 }
@@ -131,6 +132,8 @@ static void pump(struct ship *ship)
 		int r;
 
 		if (ship_sync_active(ship->sync) && !ship_sync_pump(ship->sync, ship->sent_seq))
+			return;
+		if (!ship_verify_pump(ship->verify, ship->sent_seq))
 			return;
 		if (ship->state != SHIP_STREAMING)
 			return;
@@ -256,6 +259,8 @@ void ship_note_copy(struct ship *ship)
 	if (!ship->copy_ns) /* it had everything until now */
 		ship->copy_ns = io_wall(ship->group->io);
 	ship->copy_noted = true;
+	ship->peer->copy_seq = ship->copy_seq;
+	ship->peer->copy_time_ns = ship->copy_ns == UINT64_MAX ? 0 : ship->copy_ns;
 }
 
 static void fill_lag(struct ship *ship, struct status_lag *lag)
@@ -300,5 +305,9 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->needs_sync = ship->peer->needs_sync;
 	s->in_sync = syncmode_in_sync(ship);
 	ship_sync_status(ship->sync, &s->sync);
+	s->dirty_bytes = dirty_bytes(ship->dirty);
+	s->resync_sent_bytes = ship_sync_sent_bytes(ship->sync);
+	s->resync_compared_bytes = ship_sync_compared_bytes(ship->sync);
+	ship_verify_status(ship->verify, &s->verify);
 	snprintf(s->error, sizeof(s->error), "%s", ship->error);
 }

@@ -2,15 +2,13 @@
 /*
  * Copying volumes to a standby beside the live stream, from its dirty map.
  *
- * One walk over the dirty ranges per session. Each extent is read from the volume, overlaid by the
- * write set when the read completes, and so is the history's content at the head of that moment:
- * its stamp.
+ * One walk over the dirty ranges per session; sync_extent.c reads and stamps, and keeps the order
+ * on the wire. Where most of it may be equal (peer->needs_compare), an extent goes out as a
+ * question first; only what differs is read again and sent. Where nearly everything differs,
+ * questions are left out for a while.
  *
- * Order on the wire: an extent goes after the segment that contains its stamp and before the next
- * one. Invariant Y1: no record behind an extent's stamp that overlaps it is sent before the extent.
- * For segments behind the stamp's that is the order above; inside the segment that is open at the
- * stamp it is ship_sync_before_write(), which seals before an overlapping record is appended.
- * Invariant Y2: a dirty bit is cleared only when the standby acknowledged the extent as durable.
+ * Invariant Y2: a dirty bit is cleared only when the standby acknowledged the extent as durable, or
+ * answered that it holds the same, durably.
  *
  * The standby is consistent when it has passed the highest stamp: SYNC_END says which.
  */
@@ -19,184 +17,46 @@
 
 #include <lz4.h>
 
-#include "agent/ship.h"
+#include "agent/sync.h"
 
-#define EXTENT_BYTES	 (256u << 10)
-#define EXTENTS		 8u
-#define BLOCK_BYTES	 4096u /* what every device takes; volumes and chunks are multiples */
 #define ZERO_RUN_MAX	 (1ull << 30)
 #define UNACKED_MAX	 1024u
 #define SAVE_INTERVAL_NS 1000000000ull
-
-enum extent_state {
-	EXTENT_FREE,
-	EXTENT_MAPPING,
-	EXTENT_READING,
-	EXTENT_READY, /* stamped, in sync->ready */
-};
-
-struct extent {
-	struct list link; /* in sync->ready, by stamp */
-	struct io_op op;
-	struct read_ticket ticket;
-	struct sync *sync;
-	enum extent_state state;
-	uint64_t generation;
-	unsigned volume_id, volume_index;
-	uint64_t off, len, stamp;
-	uint64_t order; /* of the walk */
-	bool zero, hole;
-	uint8_t *buf;
-};
-
-struct place { /* on the walk */
-	unsigned volume_index;
-	uint64_t off, order;
-};
+#define VAIN_MAX	 32u  /* that many answers in a row were of no use: */
+#define VAIN_PAUSE	 256u /* so many extents go without a question */
 
 struct sync {
 	struct ship *ship;
 	struct agent_group *group;
+	struct extents *extents;
+	struct extents_user user;
 	bool active, end_sent, walked, saving;
-	uint64_t generation;
-	struct extent extents[EXTENTS];
-	struct list ready;
-	unsigned busy; /* extents not free */
+	bool compare; /* in this session */
 	unsigned volume_index;
 	uint64_t cursor, order;
 	struct place cleared; /* everything before it on the walk has been acknowledged */
 	uint64_t last_stamp;
 	struct place unacked[UNACKED_MAX]; /* where each unacknowledged frame's extent begins */
 	unsigned unacked_first, unacked_count;
-	uint64_t acked; /* frames of this session */
-	uint64_t total_bytes, started_ns, allowed_ns;
-	struct io_timer rate_timer, save_timer;
+	uint64_t acked;			      /* frames of this session */
+	struct question again[QUESTIONS_MAX]; /* differ: to be read again and sent */
+	unsigned again_first, again_count;
+	unsigned vain, pause_left;
+	uint64_t total_bytes, started_ns;
+	uint64_t sent_bytes, compared_bytes; /* content sent; found equal */
+	struct pace pace;
+	struct share share;
+	struct io_timer save_timer;
 	struct io_op save_op;
 	uint8_t *lz4;
 	void *lz4_state;
 };
 
-static void fill(struct sync *sync);
-static void count_rate(struct sync *sync, uint64_t bytes);
-
-static void extent_free(struct extent *extent)
+/* Nothing is left to be sent but the end. */
+static bool ends(const struct sync *sync)
 {
-	extent->state = EXTENT_FREE;
-	extent->sync->busy--;
-}
-
-static bool all_zero(const uint8_t *buf, uint64_t len)
-{
-	return buf[0] == 0 && !memcmp(buf, buf + 1, len - 1);
-}
-
-static bool extent_current(const struct extent *extent)
-{
-	return extent->sync->active && extent->generation == extent->sync->generation;
-}
-
-/*
- * The content is final: it is what the history says at the head of this moment. Giving the ticket
- * back comes behind: it may make room for writes that waited, and those move the head.
- */
-static void stamp(struct extent *extent)
-{
-	struct sync *sync = extent->sync;
-
-	extent->stamp = sync->group->head_seq;
-	sync->last_stamp = extent->stamp;
-	extent->state = EXTENT_READY;
-	list_push_back(&sync->ready, &extent->link);
-	/* It is sent once the stamp is durable: that does not wait for its ordinary time. */
-	commit_flush(sync->group, extent->stamp);
-	read_end(sync->group, &extent->ticket);
-	ship_pump(sync->ship);
-}
-
-static void read_done(struct io_op *op, int64_t res)
-{
-	struct extent *extent = container_of(op, struct extent, op);
-	struct sync *sync = extent->sync;
-	struct agent_group *group = sync->group;
-
-	if (res >= 0)
-		writeset_overlay(&group->writeset, extent->volume_id, extent->off, extent->len,
-				 extent->buf);
-	if (group->volumes
-		    .flush_res) /* what was just read may be the content before a lost write */
-		res = -EIO;
-	if (res < 0 || !extent_current(extent)) {
-		bool current = extent_current(extent);
-
-		read_end(group, &extent->ticket);
-		extent_free(extent);
-		if (current)
-			ship_disconnect(sync->ship, "a volume cannot be read for the copy");
-		return;
-	}
-	extent->zero = all_zero(extent->buf, extent->len);
-	stamp(extent);
-}
-
-static struct volume *extent_volume(const struct extent *extent)
-{
-	return volumes_by_id(&extent->sync->group->volumes, extent->volume_id);
-}
-
-static void map_done(struct io_op *op, int64_t res)
-{
-	struct extent *extent = container_of(op, struct extent, op);
-	struct sync *sync = extent->sync;
-	struct agent_group *group = sync->group;
-	bool hole;
-
-	if (extent->hole && res > 0) /* a hole counts in whole blocks */
-		res = (int64_t)round_down((uint64_t)res, BLOCK_BYTES);
-	hole = res > 0 && extent->hole &&
-	       writeset_covers(&group->writeset, extent->volume_id, extent->off, (uint64_t)res) ==
-		       WRITESET_NONE;
-
-	if (!extent_current(extent)) {
-		read_end(group, &extent->ticket);
-		extent_free(extent);
-		return;
-	}
-	if (hole) {
-		extent->len = (uint64_t)res;
-		extent->zero = true;
-		sync->cursor = extent->off + extent->len;
-		stamp(extent);
-		fill(sync);
-		return;
-	}
-	/* The ticket taken before the map covers the read as well. What is not known to be a hole
-	 * may be read as far as it is dirty, so whole blocks are. */
-	extent->len = min_u64(extent->len, EXTENT_BYTES);
-	if (res > 0)
-		extent->len = min_u64(extent->len, round_up((uint64_t)res, BLOCK_BYTES));
-	sync->cursor = extent->off + extent->len;
-	extent->state = EXTENT_READING;
-	extent->hole = false;
-	count_rate(sync, extent->len);
-	extent->op.done = read_done;
-	io_read(extent_volume(extent)->file, extent->buf, extent->len, extent->off, &extent->op);
-	fill(sync);
-}
-
-static struct extent *extent_take(struct sync *sync)
-{
-	for (unsigned i = 0; i < EXTENTS; i++)
-		if (sync->extents[i].state == EXTENT_FREE)
-			return &sync->extents[i];
-	return NULL;
-}
-
-static bool mapping(const struct sync *sync)
-{
-	for (unsigned i = 0; i < EXTENTS; i++)
-		if (sync->extents[i].state == EXTENT_MAPPING)
-			return true;
-	return false;
+	return sync->active && sync->walked && !sync->extents->busy && !sync->again_count &&
+	       !compare_open(sync->extents) && !sync->end_sent;
 }
 
 /* The next dirty run at the cursor; false when the walk is over. */
@@ -213,66 +73,100 @@ static bool next_run(struct sync *sync, unsigned *ret_volume, uint64_t *ret_off,
 	return false;
 }
 
-static void rate_due(struct io_timer *timer)
+/* An answer must find its place; so must what it makes us send. */
+static bool may_read(const struct sync *sync)
 {
-	struct sync *sync = container_of(timer, struct sync, rate_timer);
+	unsigned questions = sync->extents->question_count + sync->again_count;
 
-	if (sync->active)
-		fill(sync);
+	return sync->unacked_count + questions + sync->extents->busy < UNACKED_MAX - 1 &&
+	       (!sync->compare || questions + sync->extents->busy < QUESTIONS_MAX);
 }
 
-static bool rate_allows(struct sync *sync)
+static bool wants_question(struct sync *sync)
 {
-	uint64_t now = io_now(sync->group->io);
-
-	if (!sync->ship->conf->sync_rate_bytes || sync->allowed_ns <= now)
+	if (!sync->compare)
+		return false;
+	if (!sync->pause_left)
 		return true;
-	if (!sync->rate_timer.deadline_ns)
-		io_timer_start(sync->group->io, &sync->rate_timer, sync->allowed_ns - now);
+	sync->pause_left--;
 	return false;
 }
 
-/* When it is read, an extent counts in full; what did not go over the link is given back. Counted
- * only when sent, all extents would be read, and sent, at once. */
-static void count_rate(struct sync *sync, uint64_t bytes)
+/* What was answered to differ. */
+static void read_again(struct sync *sync, struct extent *extent)
 {
-	uint64_t rate = sync->ship->conf->sync_rate_bytes, now = io_now(sync->group->io);
+	const struct question *question = &sync->again[sync->again_first];
 
-	if (rate)
-		sync->allowed_ns = max_u64(sync->allowed_ns, now) + bytes * 1000000000ull / rate;
+	sync->again_first = (sync->again_first + 1) % QUESTIONS_MAX;
+	sync->again_count--;
+	extent->volume_id = question->volume_id;
+	extent->volume_index = question->volume_index;
+	extent->off = question->off;
+	extent->len = question->len;
+	extent->order = question->order;
+	pace_count(&sync->pace, extent->len);
+	extent_read(extent);
 }
 
-static void refund_rate(struct sync *sync, uint64_t bytes)
+static void read_next(struct sync *sync, struct extent *extent, unsigned volume_id, uint64_t off,
+		      uint64_t len)
 {
-	uint64_t rate = sync->ship->conf->sync_rate_bytes;
-
-	if (rate)
-		sync->allowed_ns = sub_floor_u64(sync->allowed_ns, bytes * 1000000000ull / rate);
+	extent->volume_id = volume_id;
+	extent->volume_index = sync->volume_index;
+	extent->off = off;
+	extent->len = len;
+	extent->order = ++sync->order;
+	extent->ask = wants_question(sync);
+	extent_map(extent);
 }
 
 /* Keeps reads going. One map at a time: its result moves the cursor. */
 static void fill(struct sync *sync)
 {
-	struct extent *extent;
+	struct extents *extents = sync->extents;
+	uint64_t off, len;
+	unsigned volume_id;
 
-	while (sync->active && !sync->walked && !mapping(sync) && rate_allows(sync) &&
-	       sync->unacked_count + sync->busy < UNACKED_MAX - 1 && (extent = extent_take(sync))) {
-		if (!next_run(sync, &extent->volume_id, &extent->off, &extent->len)) {
+	while (sync->active && pace_allows(&sync->pace) && share_allows(&sync->share, sync->ship) &&
+	       extents->busy < EXTENTS) {
+		if (sync->again_count) {
+			read_again(sync, extents_take(extents));
+			continue;
+		}
+		if (sync->walked || extents_mapping(extents) || !may_read(sync))
+			break;
+		if (!next_run(sync, &volume_id, &off, &len)) {
 			sync->walked = true;
 			break;
 		}
-		sync->busy++;
-		extent->volume_index = sync->volume_index;
-		extent->order = ++sync->order;
-		extent->generation = sync->generation;
-		extent->state = EXTENT_MAPPING;
-		extent->op.done = map_done;
-		read_begin(sync->group, &extent->ticket);
-		io_map(extent_volume(extent)->file, extent->off, extent->len, &extent->hole,
-		       &extent->op);
+		read_next(sync, extents_take(extents), volume_id, off, len);
 	}
-	if (sync->active && sync->walked && !sync->busy && !sync->end_sent)
+	if (ends(sync))
 		ship_pump(sync->ship);
+}
+
+static void measured(void *owner, struct extent *extent)
+{
+	struct sync *sync = owner;
+
+	sync->cursor = extent->off + extent->len;
+	if (extent->hole)
+		extent->ask = false; /* told in less than a question */
+	else
+		pace_count(&sync->pace, extent->len);
+}
+
+static void unreadable(void *owner, const struct extent *extent)
+{
+	struct sync *sync = owner;
+
+	(void)extent;
+	ship_disconnect(sync->ship, "a volume cannot be read for the copy");
+}
+
+static void go_on(void *owner)
+{
+	fill(owner);
 }
 
 static void remember(struct sync *sync, unsigned volume_index, uint64_t off, uint64_t order)
@@ -293,12 +187,15 @@ static struct place low_water(const struct sync *sync)
 		if (at.order < low.order)
 			low = at;
 	}
-	for (unsigned i = 0; i < EXTENTS; i++) {
-		const struct extent *extent = &sync->extents[i];
+	for (unsigned i = 0; i < sync->again_count; i++) {
+		const struct question *question =
+			&sync->again[(sync->again_first + i) % QUESTIONS_MAX];
 
-		if (extent->state != EXTENT_FREE && extent->order < low.order)
-			low = (struct place){ extent->volume_index, extent->off, extent->order };
+		if (question->order < low.order)
+			low = (struct place){ question->volume_index, question->off,
+					      question->order };
 	}
+	extents_low(sync->extents, &low);
 	return low;
 }
 
@@ -325,8 +222,17 @@ static void clear_acknowledged(struct sync *sync)
 	sync->cleared = low;
 }
 
-static bool send_extent(struct sync *sync, struct extent *extent)
+static bool send_question(struct sync *sync, const struct extent *extent)
 {
+	if (!compare_ask(sync->extents, extent))
+		return false;
+	pace_refund(&sync->pace, extent->len - FRAME_HASH_BYTES);
+	return true;
+}
+
+static bool send_extent(void *owner, struct extent *extent)
+{
+	struct sync *sync = owner;
 	struct frame frame = {
 		.type = extent->zero ? FRAME_SYNC_ZERO : FRAME_SYNC_DATA,
 		.epoch = sync->group->dir.sb.epoch,
@@ -335,6 +241,9 @@ static bool send_extent(struct sync *sync, struct extent *extent)
 	};
 	const uint8_t *body = NULL;
 
+	sync->last_stamp = max_u64(sync->last_stamp, extent->stamp);
+	if (extent->ask)
+		return send_question(sync, extent);
 	frame.arg2 =
 		(uint64_t)extent->volume_id << 32 | (extent->zero ? extent->len >> 9 : extent->len);
 	if (!extent->zero) {
@@ -352,7 +261,9 @@ static bool send_extent(struct sync *sync, struct extent *extent)
 	if (link_send(sync->ship->link, &frame, body))
 		return false;
 	if (!extent->hole)
-		refund_rate(sync, extent->len - frame.body_bytes);
+		pace_refund(&sync->pace, extent->len - frame.body_bytes);
+	sync->sent_bytes += frame.body_bytes;
+	sync->share.copied_bytes += FRAME_BYTES + frame.body_bytes;
 	remember(sync, extent->volume_index, extent->off, extent->order);
 	return true;
 }
@@ -372,22 +283,30 @@ static bool send_end(struct sync *sync)
 
 bool ship_sync_pump(struct sync *sync, uint64_t sent_seq)
 {
-	struct extent *extent;
-	bool sent = false;
-
-	while ((extent = list_first_as(&sync->ready, struct extent, link)) &&
-	       extent->stamp <= sent_seq) {
-		if (!send_extent(sync, extent))
-			return false;
-		list_remove(&extent->link);
-		extent_free(extent);
-		sent = true;
-	}
-	if (sent)
-		fill(sync);
-	if (sync->active && sync->walked && !sync->busy && !sync->end_sent && !send_end(sync))
+	if (!extents_pump(sync->extents, sent_seq))
 		return false;
-	return true;
+	if (sync->share.waits && share_allows(&sync->share, sync->ship))
+		fill(sync);
+	return !ends(sync) || send_end(sync);
+}
+
+static void answered(void *owner, const struct question *question, bool differs)
+{
+	struct sync *sync = owner;
+
+	if (differs) {
+		must(sync->again_count < QUESTIONS_MAX);
+		sync->again[(sync->again_first + sync->again_count++) % QUESTIONS_MAX] = *question;
+		if (++sync->vain == VAIN_MAX) {
+			sync->pause_left = VAIN_PAUSE;
+			sync->vain = VAIN_MAX / 2;
+		}
+	} else {
+		sync->compared_bytes += question->len;
+		sync->vain = 0;
+		clear_acknowledged(sync);
+	}
+	fill(sync);
 }
 
 static void session_over(struct io_op *op, int64_t res)
@@ -399,6 +318,8 @@ static void session_over(struct io_op *op, int64_t res)
 		agent_fail(sync->group, (int)res, "the superblock cannot be written");
 	else
 		(void)dirty_remove(sync->ship->dirty);
+	if (res >= 0)
+		ship_verify_synced(sync->ship->verify);
 }
 
 static void finish_session(struct sync *sync)
@@ -455,29 +376,11 @@ void ship_sync_acked(struct sync *sync, uint64_t count)
 		fill(sync);
 }
 
-void ship_sync_before_write(struct sync *sync, unsigned volume_id, uint64_t off, uint64_t len)
-{
-	const struct segment *open = sync->group->open;
-	struct list *pos;
-
-	if (!open || !open->header.records)
-		return;
-	list_for_each (pos, &sync->ready) {
-		struct extent *extent = container_of(pos, struct extent, link);
-
-		if (extent->stamp >= open->header.first_seq && extent->volume_id == volume_id &&
-		    off < extent->off + extent->len && extent->off < off + len) {
-			commit_seal(sync->group);
-			return;
-		}
-	}
-}
-
 void ship_sync_begin(struct sync *sync)
 {
-	must(!sync->active && !sync->busy);
+	must(!sync->active && !sync->extents->busy);
 	sync->active = true;
-	sync->generation++;
+	sync->compare = sync->ship->start.compare;
 	sync->walked = sync->end_sent = false;
 	sync->volume_index = 0;
 	sync->cursor = 0;
@@ -485,23 +388,24 @@ void ship_sync_begin(struct sync *sync)
 	sync->cleared = (struct place){ 0 };
 	sync->acked = 0;
 	sync->unacked_first = sync->unacked_count = 0;
+	sync->again_first = sync->again_count = sync->vain = sync->pause_left = 0;
 	sync->last_stamp = sync->group->head_seq;
 	sync->total_bytes = dirty_bytes(sync->ship->dirty);
 	sync->started_ns = io_now(sync->group->io);
-	sync->allowed_ns = 0;
+	sync->sent_bytes = sync->compared_bytes = 0;
+	pace_begin(&sync->pace, sync->ship->conf->sync_rate_bytes);
+	share_begin(&sync->share, sync->ship);
+	extents_begin(sync->extents, &sync->user);
 	io_timer_start(sync->group->io, &sync->save_timer, SAVE_INTERVAL_NS);
 	fill(sync);
 }
 
 void ship_sync_end(struct sync *sync)
 {
-	struct extent *extent;
-
 	sync->active = false;
 	io_timer_stop(sync->group->io, &sync->save_timer);
-	io_timer_stop(sync->group->io, &sync->rate_timer);
-	while ((extent = list_pop_front_as(&sync->ready, struct extent, link)))
-		extent_free(extent);
+	pace_end(&sync->pace);
+	extents_end(sync->extents);
 }
 
 bool ship_sync_active(const struct sync *sync)
@@ -516,7 +420,17 @@ bool ship_sync_saving(const struct sync *sync)
 
 bool ship_sync_quiet(const struct sync *sync)
 {
-	return !sync->busy && !sync->saving;
+	return !sync->saving;
+}
+
+uint64_t ship_sync_sent_bytes(const struct sync *sync)
+{
+	return sync->sent_bytes;
+}
+
+uint64_t ship_sync_compared_bytes(const struct sync *sync)
+{
+	return sync->compared_bytes;
 }
 
 void ship_sync_status(const struct sync *sync, struct status_sync *s)
@@ -544,20 +458,20 @@ int ship_sync_new(struct ship *ship, struct sync **ret_sync)
 		return -ENOMEM;
 	sync->ship = ship;
 	sync->group = ship->group;
-	sync->rate_timer.fire = rate_due;
+	pace_init(&sync->pace, io, sync, go_on);
 	sync->save_timer.fire = save_due;
-	list_init(&sync->ready);
+	sync->extents = ship->extents;
+	sync->user = (struct extents_user){ .owner = sync,
+					    .measured = measured,
+					    .unreadable = unreadable,
+					    .send = send_extent,
+					    .go_on = go_on,
+					    .answered = answered };
 	ship->sync = sync;
 	sync->lz4 = io_alloc(io, EXTENT_BYTES, 64);
 	sync->lz4_state = io_alloc(io, (size_t)LZ4_sizeofState(), 64);
 	if (!sync->lz4 || !sync->lz4_state)
 		return -ENOMEM;
-	for (unsigned i = 0; i < EXTENTS; i++) {
-		sync->extents[i].sync = sync;
-		sync->extents[i].buf = io_alloc(io, EXTENT_BYTES, 4096);
-		if (!sync->extents[i].buf)
-			return -ENOMEM;
-	}
 	*ret_sync = sync;
 	return 0;
 }
@@ -566,9 +480,6 @@ struct sync *ship_sync_free(struct sync *sync)
 {
 	struct io *io = sync->group->io;
 
-	for (unsigned i = 0; i < EXTENTS; i++)
-		if (sync->extents[i].buf)
-			io_free(io, sync->extents[i].buf);
 	if (sync->lz4)
 		io_free(io, sync->lz4);
 	if (sync->lz4_state)

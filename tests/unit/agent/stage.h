@@ -10,6 +10,7 @@
 
 #include "agent/internal.h"
 #include "agent/ship.h"
+#include "core/base/hash64.h"
 #include "core/base/log.h"
 #include "core/group/init.h"
 #include "proto/payload.h"
@@ -40,6 +41,7 @@ struct stage_peer {
 	bool silent;		/* says nothing at all */
 	bool mute;		/* acknowledges nothing */
 	bool no_sync_ack;	/* does not acknowledge copied extents */
+	bool no_answer;		/* does not answer questions */
 	uint64_t refuse_epoch;	/* REFUSE with this epoch in the frame */
 	uint64_t refuse_body;	/* and this one in its body; 0 = the same */
 	uint32_t refuse_code;	/* 0 = stale epoch */
@@ -53,7 +55,7 @@ struct stage_peer {
 		STAGE_DECLINES
 	} take; /* HANDOVER */
 	/* what it holds */
-	bool empty, syncing;
+	bool empty, syncing, seeded;
 	uint64_t seq, chain, sync_end;
 	uint8_t *content[STAGE_VOLUMES];
 	/* what it met */
@@ -64,9 +66,11 @@ struct stage_peer {
 	unsigned hellos, starts, beats, byes, ends;
 	uint64_t segments, segment_bytes, unacked_bytes, unacked_max_bytes;
 	uint64_t data_frames, data_bytes, zero_frames, zero_bytes, end_seq;
-	uint64_t sync_frames; /* of this connection */
 	unsigned asked;	      /* HANDOVER frames */
 	uint64_t asked_seq, asked_chain;
+	uint64_t sync_frames;	     /* of this connection */
+	uint64_t questions, answers; /* of this connection */
+	uint64_t asked_bytes, differing, verified, verified_seq, verified_ranges;
 	uint8_t *body;
 	uint8_t control[FRAME_CONTROL_MAX_BYTES];
 };

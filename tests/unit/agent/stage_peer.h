@@ -74,6 +74,7 @@ static inline void stage_peer_welcome(struct stage_peer *peer)
 	snprintf(welcome.software, sizeof(welcome.software), "test");
 	welcome.empty = peer->empty;
 	welcome.syncing = peer->syncing;
+	welcome.seeded = peer->seeded;
 	welcome.durable = (struct link_position){ .epoch = stage_epoch(peer),
 						  .seq = peer->seq,
 						  .chain = peer->chain + peer->chain_wrong };
@@ -111,6 +112,7 @@ static inline void stage_peer_start(struct stage_peer *peer, const struct frame 
 	sim_check(world, !link_start_unpack(body, frame->body_bytes, &peer->start));
 	peer->starts++;
 	peer->sync_frames = 0;
+	peer->questions = peer->answers = 0;
 	peer->unacked_bytes = 0;
 	if (peer->start.reset) {
 		sim_check(world, peer->start.sync);
@@ -203,6 +205,32 @@ static inline void stage_peer_extent(struct stage_peer *peer, const struct frame
 		stage_peer_sync_ack(peer);
 }
 
+static inline void stage_peer_answer(struct stage_peer *peer, bool differs)
+{
+	struct frame frame = { .type = FRAME_HASH_RESULT, .seq = ++peer->answers, .arg1 = differs };
+
+	peer->differing += differs;
+	stage_peer_send(peer, &frame, NULL);
+}
+
+static inline void stage_peer_hash(struct stage_peer *peer, const struct frame *frame,
+				   const uint8_t *body)
+{
+	struct sim_world *world = peer->stage->world;
+	uint64_t len = frame_range_bytes(frame);
+	uint8_t hash[FRAME_HASH_BYTES];
+
+	/* Y1: behind the segment of its stamp. */
+	sim_check(world, frame->seq <= peer->seq);
+	sim_check(world, frame->arg1 + len <= STAGE_VOLUME_BYTES && len > 0);
+	hash128(peer->content[frame_range_volume(frame)] + frame->arg1, len, hash);
+	peer->questions++;
+	peer->asked_bytes += len;
+	sim_check(world, peer->questions - peer->answers <= 256);
+	if (!peer->no_answer)
+		stage_peer_answer(peer, memcmp(hash, body, sizeof(hash)) != 0);
+}
+
 static inline void stage_peer_end(struct stage_peer *peer)
 {
 	peer->sync_end = UINT64_MAX;
@@ -254,6 +282,15 @@ static inline int stage_peer_frame(void *owner, const struct frame *frame, const
 	case FRAME_SYNC_DATA:
 	case FRAME_SYNC_ZERO:
 		stage_peer_extent(peer, frame, body);
+		break;
+	case FRAME_SYNC_HASH:
+		stage_peer_hash(peer, frame, body);
+		break;
+	case FRAME_VERIFIED:
+		peer->verified++;
+		peer->verified_seq = frame->seq;
+		peer->verified_ranges = frame->arg2;
+		sim_check(world, frame->seq <= peer->seq);
 		break;
 	case FRAME_SYNC_END:
 		peer->end_seq = peer->sync_end = frame->seq;
