@@ -20,7 +20,7 @@ endif
 BUILD ?= build
 FLAVOUR ?= release
 V ?= 0
-SEEDS ?= 5000
+SEEDS ?= 4000
 SEED ?=
 TESTS ?= *
 T ?=
@@ -281,7 +281,7 @@ check-unit: build-unit ## build and run the unit tests only (TESTS=glob picks so
 	$(Q)$(RUN) unit
 check-fuzz: $(FUZZ_BIN) ## replay the fuzzers' corpora
 	$(Q)$(RUN) fuzz
-check-sim: programs ## run SEEDS simulated worlds (5000) and the enumerated scenarios
+check-sim: programs ## run SEEDS simulated worlds (4000) and the enumerated scenarios
 	$(Q)$(RUN) sim enum
 check-integration: programs ## run the integration tests against foreign clients
 	$(Q)$(RUN) integration

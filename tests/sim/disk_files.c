@@ -283,6 +283,20 @@ void sim_disk_wipe(struct sim_node *node)
 	disk_empty(node->host->disk);
 }
 
+void sim_disk_lose(struct sim_node *node, const char *prefix)
+{
+	struct list *pos, *next;
+
+	host_must_be_down(node);
+	for (pos = node->host->disk->files.next; pos != &node->host->disk->files; pos = next) {
+		struct sim_file *file = container_of(pos, struct sim_file, link);
+
+		next = pos->next;
+		if (!file->removed && !strncmp(file->path, prefix, strlen(prefix)))
+			file_unlink(file);
+	}
+}
+
 void sim_disk_set_free(struct sim_node *node, uint64_t bytes)
 {
 	struct sim_disk *disk = node->host->disk;

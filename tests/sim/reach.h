@@ -58,7 +58,30 @@
 	X(FENCED_SERVING, "a primary was fenced while it served")                                  \
 	X(FENCED_STARTING, "a primary was fenced before it served")                                \
 	X(FENCED_RECORDED, "a fenced primary stayed fenced without asking")                        \
-	X(DIVERGED, "a standby was left alone because histories differ")
+	X(DIVERGED, "a standby was left alone because histories differ")                           \
+	X(SITES_PROMOTED, "sites: a standby was promoted")                                         \
+	X(SITES_PROMOTED_THEN_POWER, "sites: and lost power right behind that")                    \
+	X(SITES_PROMOTE_REFUSED, "sites: a promote was refused: no consistent position")           \
+	X(SITES_PROMOTE_ALIVE, "sites: a promote was refused: the primary is alive")               \
+	X(SITES_TWINS, "sites: two primaries of one epoch, by the operator's hand")                \
+	X(SITES_TWO_SERVE, "sites: clients found two primaries")                                   \
+	X(SITES_FORKED, "sites: a primary went on from an older image of itself")                  \
+	X(SITES_RESTORED, "sites: a site's disk was put back to an older image")                   \
+	X(SITES_STATE_LOST, "sites: a group's directory was lost")                                 \
+	X(SITES_MADE_ANEW, "sites: a copy was made anew")                                          \
+	X(SITES_DISK_FULL, "sites: a disk was full")                                               \
+	X(SITES_PARTITION, "sites: a partition: one alone, a ring, all apart")                     \
+	X(SITES_STRUCK, "sites: a primary crashed right behind an acknowledgement")                \
+	X(SITES_MARKED, "sites: a mark was put into the stream")                                   \
+	X(SITES_RESTED, "sites: a standby at rest was compared with its position")                 \
+	X(SITES_FENCED_SERVING, "sites: a primary was fenced while it served")                     \
+	X(SITES_FENCED_STARTING, "sites: a primary was fenced before it served")                   \
+	X(SITES_FOLLOWED, "sites: a standby followed a promoted primary")                          \
+	X(SITES_RESET, "sites: a stream began anew, with a copy")                                  \
+	X(SITES_RESYNC, "sites: a promoted primary copied to a standby")                           \
+	X(SITES_COPIED, "sites: a copy came to its end")                                           \
+	X(SITES_COPY_BEHIND, "sites: a standby that is copied to had records to apply")            \
+	X(SITES_WRAPPED, "sites: a new primary's journal wrapped")
 
 enum reach {
 #define REACH_ENUM(name, text) REACH_##name,

@@ -206,6 +206,8 @@ unsigned sim_node_pending(const struct sim_node *node);
 void sim_file_make(struct sim_node *node, const char *path, uint64_t size, bool device, bool hole);
 /* Drops everything on the host's disk. No process of the host may be running. */
 void sim_disk_wipe(struct sim_node *node);
+/* Drops the files whose paths begin so. No process of the host may be running. */
+void sim_disk_lose(struct sim_node *node, const char *prefix);
 /* Free space for creates and for filling holes; default without bound. */
 void sim_disk_set_free(struct sim_node *node, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_node *node);
