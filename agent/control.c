@@ -163,11 +163,12 @@ static void post_mark(void *owner, const struct control_request *request,
 					   "seq", (json_int_t)res);
 }
 
-/* A group is the agent's while it is primary or fenced here; standbys are the engine's to export.
- */
+/* A group is the agent's while it is primary here, or fenced and not let go of yet; everything else
+ * is the engine's to export. */
 static bool exported(const struct status_group *status)
 {
-	return strcmp(status->role, "standby") != 0;
+	return strcmp(status->role, "primary") == 0 ||
+	       (strcmp(status->role, "fenced") == 0 && strcmp(status->state, "stopped") != 0);
 }
 
 static void get_metrics(void *owner, const struct control_request *request,

@@ -70,9 +70,7 @@ static bool look(const struct cli *cli, const struct conf_group *group, const js
 
 	/* A standby is the engine's, and a fenced copy once it has opened it; everything else the
 	 * agent's. */
-	if (find(engine, group->name, status) &&
-	    (strcmp(status->role, "standby") == 0 ||
-	     (strcmp(status->role, "fenced") == 0 && strcmp(status->state, "stopped") != 0)))
+	if (find(engine, group->name, status) && status_is_follower(status))
 		return true;
 	if (find(agent, group->name, status) && strcmp(status->role, "standby") != 0)
 		return true;
@@ -189,7 +187,7 @@ static void set_lag(struct libscols_line *line, const struct status_lag *lag, ui
 static void add_group(struct libscols_table *table, const struct status_group *status)
 {
 	struct libscols_line *line = scols_table_new_line(table, NULL);
-	bool standby = strcmp(status->role, "standby") == 0;
+	bool standby = status_is_follower(status);
 	bool bad_mode = strcmp(status->mode_state, "lost") == 0 ||
 			strcmp(status->mode_state, "frozen") == 0;
 	char mode[sizeof(status->mode) + sizeof(status->mode_state) + 2];

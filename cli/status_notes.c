@@ -8,6 +8,7 @@
 #include "core/base/macros.h"
 #include "core/base/timefmt.h"
 #include "core/base/units.h"
+#include "core/conf/status_metrics.h"
 
 /* A journal that is full sooner than this is something to act on. */
 #define FULL_SOON_NS (15 * NS_PER_MINUTE)
@@ -228,7 +229,7 @@ static void say_position(const struct notes *notes)
 void status_notes(FILE *out, const struct status_group *status, bool all, uint64_t wall_ns)
 {
 	const struct notes notes = { out, status, all, wall_ns };
-	bool standby = strcmp(status->role, "standby") == 0;
+	bool standby = status_is_follower(status);
 
 	say_ownership(&notes);
 	say_sync_mode(&notes);

@@ -164,6 +164,7 @@ int cli_accept(struct cli *cli, int argc, char **argv)
 /* The part of the journal that only this copy may have. */
 struct own {
 	uint64_t common_seq;
+	uint64_t end_seq; /* the journal's last one */
 	uint64_t first_seq, last_seq, bytes;
 	uint64_t first_time_ns, last_time_ns;
 };
@@ -194,8 +195,10 @@ static bool find_own(const struct cli *cli, const char *group, struct own *own)
 	(void)snprintf(dir, sizeof(dir), "%s/%s", cli->conf->state_dir, group);
 	if (view) {
 		read = journal_view_read(view, dir, error, sizeof(error)) == 0;
-		if (read)
+		if (read) {
 			journal_view_each(view, add_own, own);
+			own->end_seq = view->end_seq - 1;
+		}
 		journal_view_free(view);
 	}
 	free(view);
@@ -222,7 +225,7 @@ static void show_own(const char *group, const struct superblock *sb, const json_
 		       "is known once\n"
 		       "                    its primary is met; this copy ends at seq %" PRIu64
 		       "\n",
-		       sb->durable_seq);
+		       own->end_seq);
 	else if (!own->first_seq)
 		printf("  becomes salvage   nothing: the journal holds no record behind seq "
 		       "%" PRIu64 "\n",

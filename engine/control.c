@@ -296,10 +296,10 @@ static void get_metrics(void *owner, const struct control_request *request,
 	char error[1024];
 
 	(void)request;
-	/* What is not a standby here is the agent's to export. */
+	/* What no engine has open here is the agent's to export. */
 	for (unsigned i = 0; all && list && i < control->service_count; i++) {
 		if (engine_service_status(&control->services[i], &all[i], error, sizeof(error)) &&
-		    strcmp(all[i].role, "standby") == 0)
+		    status_is_follower(&all[i]))
 			list[count++] = &all[i];
 	}
 	if (all && list)

@@ -226,9 +226,23 @@ static void put_number(struct out *out, enum unit unit, uint64_t value)
 			      value % NS_PER_S);
 }
 
+bool status_is_follower(const struct status_group *status)
+{
+	static const char *const states[] = { "waiting", "receiving", "syncing", "promoting" };
+
+	if (strcmp(status->role, "standby") == 0)
+		return true;
+	/* The agent's states of a fenced copy are others. */
+	for (size_t i = 0; strcmp(status->role, "fenced") == 0 && i < array_len(states); i++) {
+		if (strcmp(status->state, states[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static unsigned side_of(const struct status_group *group)
 {
-	return strcmp(group->role, "standby") == 0 ? STANDBY : PRIMARY;
+	return status_is_follower(group) ? STANDBY : PRIMARY;
 }
 
 static uint64_t load(const void *base, enum unit unit, size_t offset)
@@ -278,7 +292,7 @@ bool status_is_protected(const struct status_group *status)
 	uint64_t objective_ns =
 		status->rpo_objective_ns ? status->rpo_objective_ns : UINT64_MAX - 1;
 
-	if (status->diverged || status->held[0])
+	if (status->diverged || status->held[0] || strcmp(status->role, "fenced") == 0)
 		return false;
 	/* While it is copied to, promote goes to the position that it keeps. */
 	if (side_of(status) == STANDBY)

@@ -8,6 +8,8 @@
 
 #include "core/conf/status.h"
 
+/* Whether an engine has the copy open: a standby, or a fenced copy that is to become one. */
+bool status_is_follower(const struct status_group *status);
 /* Whether a group could be promoted (seen from its standby), or its standby could be (seen from its
  * primary), with its objective kept, now. */
 bool status_is_protected(const struct status_group *status);

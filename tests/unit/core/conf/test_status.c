@@ -540,6 +540,29 @@ static void test_metrics_resync(void **state)
 	free(s);
 }
 
+/* A fenced copy that the engine has open follows; one that the agent has does not. */
+static void test_follower(void **state)
+{
+	struct status_group *s = calloc(1, sizeof(*s));
+
+	(void)state;
+	(void)snprintf(s->name, sizeof(s->name), "db");
+	(void)snprintf(s->role, sizeof(s->role), "fenced");
+	(void)snprintf(s->state, sizeof(s->state), "fenced");
+	s->diverged = s->consistent = true;
+	assert_false(status_is_follower(s));
+	assert_false(exports(s, "\nholdfast_consistent{"));
+	(void)snprintf(s->state, sizeof(s->state), "waiting");
+	assert_true(status_is_follower(s));
+	assert_true(exports(s, "\nholdfast_consistent{group=\"db\",node=\"a\"} 1\n"));
+	assert_true(exports(s, "\nholdfast_diverged{group=\"db\",node=\"a\"} 1\n"));
+	s->diverged = false;
+	assert_false(status_is_protected(s));
+	(void)snprintf(s->role, sizeof(s->role), "primary");
+	assert_false(status_is_follower(s));
+	free(s);
+}
+
 static void test_protected(void **state)
 {
 	struct status_group *s = calloc(1, sizeof(*s));
@@ -597,7 +620,8 @@ int main(void)
 		cmocka_unit_test(test_json_round_trip), cmocka_unit_test(test_json_foreign),
 		cmocka_unit_test(test_json_null),	cmocka_unit_test(test_document),
 		cmocka_unit_test(test_metrics_format),	cmocka_unit_test(test_metrics_values),
-		cmocka_unit_test(test_metrics_resync),	cmocka_unit_test(test_protected),
+		cmocka_unit_test(test_metrics_resync),	cmocka_unit_test(test_follower),
+		cmocka_unit_test(test_protected),
 	};
 
 	return cmocka_run_group_tests_name("status", tests, NULL, NULL);
