@@ -218,6 +218,10 @@ static const struct control_route routes[] = {
 	{ "POST", "/v1/groups/{group}/release", post_release, false },
 	{ "POST", "/v1/groups/{group}/mark", post_mark, false },
 	{ "POST", "/v1/groups/{group}/switchover", agent_control_switchover, false },
+	{ "POST", "/v1/groups/{group}/accept", agent_control_accept, false },
+	{ "POST", "/v1/groups/{group}/resync", agent_control_resync, false },
+	{ "POST", "/v1/groups/{group}/verify", agent_control_verify, false },
+	{ "POST", "/v1/groups/{group}/volume", agent_control_volume, false },
 	{ "GET", "/metrics", get_metrics, true },
 	{ "GET", "/healthz", get_health, true },
 };

@@ -57,6 +57,11 @@ static const char *text_in(const struct control_request *request, const char *ke
 	return json_string_value(json_object_get(request->body, key));
 }
 
+static bool flag_in(const struct control_request *request, const char *key)
+{
+	return json_is_true(json_object_get(request->body, key));
+}
+
 static uint64_t number_in(const struct control_request *request, const char *key)
 {
 	json_int_t value = json_integer_value(json_object_get(request->body, key));
@@ -110,6 +115,18 @@ static void refuse(const char *what, const char *group, int res, const char *why
 	json_object_set_new(response->json, "group", json_string(group));
 }
 
+static json_t *status_of(struct agent_service *service)
+{
+	struct status_group *status = calloc(1, sizeof(*status));
+	char error[1024];
+	json_t *json = NULL;
+
+	if (status && agent_service_status(service, status, error, sizeof(error)))
+		json = status_to_json(status);
+	free(status);
+	return json;
+}
+
 /* ---- switchover --------------------------------------------------------------------------------
  */
 
@@ -152,4 +169,159 @@ void agent_control_switchover(void *owner, const struct control_request *request
 			  "switched", "to", call.to, "epoch", (json_int_t)call.epoch, "seq",
 			  (json_int_t)call.seq, "held_seconds", (double)call.held_ns / 1e9,
 			  "took_seconds", (double)call.took_ns / 1e9);
+}
+
+/* ---- accept ------------------------------------------------------------------------------------
+ */
+
+void agent_control_accept(void *owner, const struct control_request *request,
+			  struct control_response *response)
+{
+	static const struct member members[] = {
+		{ "expect_epoch", JSON_INTEGER, "a number" },
+		{ NULL, JSON_NULL, NULL },
+	};
+	struct agent_service *service = agent_control_service(owner, request->group, response);
+	struct agent_task task = {
+		.kind = AGENT_ACCEPT,
+		.has_expect_epoch = json_object_get(request->body, "expect_epoch") != NULL,
+		.expect_epoch = number_in(request, "expect_epoch"),
+	};
+
+	if (!service || !check(request, members, response))
+		return;
+	if (!task.has_expect_epoch) {
+		control_fail(response, EXIT_USAGE, "bad-request",
+			     "give the epoch that holdfast status shows",
+			     "expect_epoch is missing");
+		return;
+	}
+	agent_service_task(service, &task);
+	if (task.res != 0) {
+		refuse("accept", request->group, task.res, task.text, response);
+		return;
+	}
+	log_warning("group goes on in spite of what held it", "group=%s", request->group);
+	response->json = status_of(service);
+}
+
+/* ---- resync, verify ----------------------------------------------------------------------------
+ */
+
+static void begin(struct agent_service *service, const char *what, const char *group,
+		  struct agent_task *task, struct control_response *response)
+{
+	agent_service_task(service, task);
+	if (task->res != 0) {
+		refuse(what, group, task->res, task->text, response);
+		return;
+	}
+	log_info("request accepted", "request=%s group=%s to=%s", what, group,
+		 task->node ? task->node : "all");
+	response->json =
+		json_pack("{s:s, s:b}", "group", group, "begun", task->kind != AGENT_VERIFY_STOP);
+}
+
+void agent_control_resync(void *owner, const struct control_request *request,
+			  struct control_response *response)
+{
+	static const struct member members[] = {
+		{ "to", JSON_STRING, "the name of a node" },
+		{ "everything", JSON_TRUE, "true or false" },
+		{ "compare", JSON_TRUE, "true or false" },
+		{ NULL, JSON_NULL, NULL },
+	};
+	struct agent_service *service = agent_control_service(owner, request->group, response);
+	struct agent_task task = {
+		.kind = AGENT_RESYNC,
+		.node = text_in(request, "to"),
+		.everything = flag_in(request, "everything"),
+		.compare = flag_in(request, "compare"),
+	};
+
+	if (service && check(request, members, response))
+		begin(service, "resync", request->group, &task, response);
+}
+
+void agent_control_verify(void *owner, const struct control_request *request,
+			  struct control_response *response)
+{
+	static const struct member members[] = {
+		{ "to", JSON_STRING, "the name of a node" },
+		{ "repair", JSON_TRUE, "true or false" },
+		{ "stop", JSON_TRUE, "true or false" },
+		{ "rate_bytes", JSON_INTEGER, "a number of bytes" },
+		{ NULL, JSON_NULL, NULL },
+	};
+	struct agent_service *service = agent_control_service(owner, request->group, response);
+	struct agent_task task = {
+		.kind = flag_in(request, "stop") ? AGENT_VERIFY_STOP : AGENT_VERIFY,
+		.node = text_in(request, "to"),
+		.repair = flag_in(request, "repair"),
+		.rate_bytes = number_in(request, "rate_bytes"),
+	};
+
+	if (service && check(request, members, response))
+		begin(service, "verify", request->group, &task, response);
+}
+
+/* ---- volumes -----------------------------------------------------------------------------------
+ */
+
+/* -EINVAL: there is no such action. */
+static int kind_of(const char *action, enum agent_task_kind *ret_kind)
+{
+	if (action && strcmp(action, "add") == 0)
+		*ret_kind = AGENT_VOLUME_ADD;
+	else if (action && strcmp(action, "remove") == 0)
+		*ret_kind = AGENT_VOLUME_REMOVE;
+	else if (action && strcmp(action, "resize") == 0)
+		*ret_kind = AGENT_VOLUME_RESIZE;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+void agent_control_volume(void *owner, const struct control_request *request,
+			  struct control_response *response)
+{
+	static const struct member members[] = {
+		{ "action", JSON_STRING, "add, remove or resize" },
+		{ "volume", JSON_STRING, "the name of a volume" },
+		{ "path", JSON_STRING, "a path" },
+		{ NULL, JSON_NULL, NULL },
+	};
+	struct agent_service *service = agent_control_service(owner, request->group, response);
+	struct agent_task task = { .volume = text_in(request, "volume"),
+				   .path = text_in(request, "path") };
+	json_t *status, *volumes;
+
+	if (!service || !check(request, members, response))
+		return;
+	if (!task.volume || kind_of(text_in(request, "action"), &task.kind) != 0 ||
+	    (task.kind == AGENT_VOLUME_ADD && !task.path)) {
+		control_fail(
+			response, EXIT_USAGE, "bad-request", "see docs/reference.md",
+			"action must be add, remove or resize, with a volume, and for add with "
+			"its path");
+		return;
+	}
+	agent_service_task(service, &task);
+	if (task.res != 0) {
+		refuse("volume", request->group, task.res, task.text, response);
+		return;
+	}
+	response->json = json_pack("{s:s, s:s, s:I}", "group", request->group, "volume",
+				   task.volume, "seq", (json_int_t)task.seq);
+	status = status_of(service);
+	volumes = json_object_get(status, "volumes");
+	for (size_t i = 0; i < json_array_size(volumes); i++) {
+		json_t *volume = json_array_get(volumes, i);
+		const char *name = json_string_value(json_object_get(volume, "name"));
+
+		if (name && strcmp(name, task.volume) == 0)
+			json_object_set(response->json, "size_bytes",
+					json_object_get(volume, "size_bytes"));
+	}
+	json_decref(status);
 }

@@ -14,5 +14,13 @@ struct agent_service *agent_control_service(struct agent_control *control, const
 
 void agent_control_switchover(void *owner, const struct control_request *request,
 			      struct control_response *response);
+void agent_control_accept(void *owner, const struct control_request *request,
+			  struct control_response *response);
+void agent_control_resync(void *owner, const struct control_request *request,
+			  struct control_response *response);
+void agent_control_verify(void *owner, const struct control_request *request,
+			  struct control_response *response);
+void agent_control_volume(void *owner, const struct control_request *request,
+			  struct control_response *response);
 
 #endif

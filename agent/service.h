@@ -79,7 +79,8 @@ void agent_service_adopt(struct agent_service *service, struct service_result *r
 void agent_service_release(struct agent_service *service, struct service_result *ret_result);
 /* 0 and the mark's seq, or a negative errno. */
 int64_t agent_service_mark(struct agent_service *service, const char *name);
-/* Fills everything below `out`. -ESHUTDOWN: the group is not served here. */
+/* Fill everything below `out`; the group is served, or held. -ESHUTDOWN: it is neither. */
+void agent_service_task(struct agent_service *service, struct agent_task *task);
 void agent_service_switchover(struct agent_service *service, struct agent_switchover *switchover);
 /* False when there is no such group directory; `error` says so, or why it cannot be read. */
 bool agent_service_status(struct agent_service *service, struct status_group *ret_status,

@@ -20,9 +20,49 @@ static bool is_there(struct agent_service *service, char *text, size_t text_max)
 	return false;
 }
 
+struct task_call {
+	struct agent_task task; /* first: the state machine gives this pointer back */
+	struct agent_service *service;
+	struct io_op *op;
+};
+
+static void task_done(struct agent_task *task)
+{
+	struct task_call *call = container_of(task, struct task_call, task);
+
+	/* From a later turn: the group is still on the stack. */
+	io_defer(loop_io(call->service->loop), call->op, 0);
+}
+
+static void begin_task(void *arg, struct io_op *op)
+{
+	struct task_call *call = arg;
+
+	call->op = op;
+	call->task.done = task_done;
+	if (call->service->group) {
+		agent_group_task(call->service->group, &call->task);
+		return;
+	}
+	call->task.res = -ESHUTDOWN;
+	io_defer(loop_io(call->service->loop), op, 0);
+}
+
+void agent_service_task(struct agent_service *service, struct agent_task *task)
+{
+	struct task_call call = { .task = *task, .service = service };
+
+	must(pthread_mutex_lock(&service->turn) == 0);
+	if (is_there(service, call.task.text, sizeof(call.task.text)))
+		(void)loop_submit(service->loop, begin_task, &call);
+	else
+		call.task.res = -ESHUTDOWN;
+	must(pthread_mutex_unlock(&service->turn) == 0);
+	*task = call.task;
+}
+
 struct switchover_call {
-	struct agent_switchover switchover; /* first: the state machine gives this pointer
-						back */
+	struct agent_switchover switchover; /* first, as above */
 	struct agent_service *service;
 	struct io_op *op;
 };
@@ -31,7 +71,6 @@ static void switchover_done(struct agent_switchover *switchover)
 {
 	struct switchover_call *call = container_of(switchover, struct switchover_call, switchover);
 
-	/* From a later turn: the group is still on the stack. */
 	io_defer(loop_io(call->service->loop), call->op, 0);
 }
 
