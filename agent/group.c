@@ -312,6 +312,10 @@ void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
 		 "fenced: epoch %llu rules at %s; serving has stopped", (unsigned long long)epoch,
 		 node);
 	handover_fenced(group, epoch, node);
+	if (group->handover.taken)
+		snprintf(group->detail, sizeof(group->detail),
+			 "handed over: %s is primary under epoch %llu", node,
+			 (unsigned long long)epoch);
 	leave_service(group, AGENT_FENCED, -ESTALE);
 	sb->role = GROUP_FENCED;
 	sb->fenced_by_epoch = epoch;

@@ -341,6 +341,9 @@ void handover_fenced(struct agent_group *group, uint64_t epoch, const char *node
 		handover->state == HANDOVER_ASKED && !strcmp(handover->ship->conf->node, node);
 	handover_forget(group);
 	io_timer_stop(group->io, &handover->timer);
+	/* It has said its last word: two that wait for the other to close would take their time. */
+	if (handover->taken)
+		link_close(handover->ship->link);
 	handover->res = handover->taken ? 0 : -ESTALE;
 	snprintf(handover->text, sizeof(handover->text),
 		 "epoch %" PRIu64 " rules at %.128s; look at holdfast status there", epoch, node);

@@ -14,8 +14,7 @@
 #include "core/base/units.h"
 #include "core/conf/status_json.h"
 #include "core/conf/status_metrics.h"
-
-#define ADOPT_TIMEOUT_MS 300000u
+#include "engine/adopt.h"
 
 static uint64_t wall_ns(void)
 {
@@ -187,41 +186,6 @@ static void refuse_promote(const struct engine_promote *promote, const char *gro
 	json_object_set_new(response->json, "group", json_string(group));
 }
 
-/* The local agent serves it from here; its answer goes into *into. True when it does. */
-static bool adopt(const struct engine_control *control, const char *group, json_t *into,
-		  char *error, size_t error_max)
-{
-	struct control_reply reply = { .json = NULL };
-	char socket_path[256], path[300];
-	json_t *volumes, *nbd = json_array();
-	int res;
-
-	(void)snprintf(socket_path, sizeof(socket_path), "%s/agent.sock", control->conf->run_dir);
-	(void)snprintf(path, sizeof(path), "/v1/groups/%s/adopt", group);
-	res = control_call(socket_path, "POST", path, NULL, ADOPT_TIMEOUT_MS, &reply, error,
-			   error_max);
-	if (res == 0 && reply.status != 200) {
-		const char *text = json_string_value(
-			json_object_get(json_object_get(reply.json, "error"), "text"));
-
-		(void)snprintf(error, error_max, "%s", text ? text : "the agent refused");
-		res = -EIO;
-	}
-	volumes = json_object_get(reply.json, "volumes");
-	for (size_t i = 0; i < json_array_size(volumes); i++) {
-		json_t *volume = json_array_get(volumes, i);
-
-		json_array_append_new(nbd, json_pack("{s:O, s:O, s:O}", "volume",
-						     json_object_get(volume, "name"), "uri",
-						     json_object_get(volume, "uri"), "size_bytes",
-						     json_object_get(volume, "size_bytes")));
-	}
-	json_object_set_new(into, "served", json_boolean(res == 0));
-	json_object_set_new(into, "nbd", nbd);
-	control_reply_free(&reply);
-	return res == 0;
-}
-
 /* Reads what was asked for. False after it answered. */
 static bool read_promote(const struct control_request *request, struct engine_promote *promote,
 			 struct control_response *response)
@@ -269,7 +233,7 @@ static void post_promote(void *owner, const struct control_request *request,
 		log_info("group promoted", "group=%s epoch=%llu seq=%llu", request->group,
 			 (unsigned long long)promote.epoch, (unsigned long long)promote.seq);
 	json = describe(&promote, request->group, already);
-	if (!adopt(control, request->group, json, error, sizeof(error))) {
+	if (engine_adopt(control->conf, request->group, json, error, sizeof(error)) < 0) {
 		control_fail(response, EXIT_FAILED, "not-served",
 			     "the role is safe: start or mend holdfast-agent, it serves the group; "
 			     "or repeat holdfast promote",

@@ -33,15 +33,26 @@ struct engine {
 
 	pthread_t retrier;
 	bool retrying;
-	pthread_mutex_t lock; /* of `stopping` */
+	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t changed;
 	bool stopping;
+	bool look; /* at once, not only when it is time again */
 };
 
 static void service_changed(void *owner)
 {
 	(void)owner;
 	daemon_poke();
+}
+
+static void service_due(void *owner)
+{
+	struct engine *engine = owner;
+
+	must(pthread_mutex_lock(&engine->lock) == 0);
+	engine->look = true;
+	must(pthread_cond_signal(&engine->changed) == 0);
+	must(pthread_mutex_unlock(&engine->lock) == 0);
 }
 
 static int start_tls(struct engine *engine)
@@ -85,6 +96,7 @@ static int start_services(struct engine *engine)
 		service->group_conf = &conf->groups[i];
 		service->broken = daemon_broken;
 		service->changed = service_changed;
+		service->due = service_due;
 		service->owner = engine;
 		res = engine_service_init(service);
 		if (res < 0) {
@@ -109,8 +121,12 @@ static void *retry(void *arg)
 	while (!engine->stopping) {
 		must(clock_gettime(CLOCK_REALTIME, &until) == 0);
 		until.tv_sec += RETRY_SECONDS;
-		if (pthread_cond_timedwait(&engine->changed, &engine->lock, &until) == 0)
-			continue;
+		while (!engine->stopping && !engine->look &&
+		       pthread_cond_timedwait(&engine->changed, &engine->lock, &until) == 0)
+			;
+		if (engine->stopping)
+			break;
+		engine->look = false;
 		must(pthread_mutex_unlock(&engine->lock) == 0);
 		for (unsigned i = 0; i < engine->service_count; i++)
 			engine_service_retry(&engine->services[i]);

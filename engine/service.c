@@ -2,6 +2,7 @@
 #include "engine/service.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,9 @@
 #include "core/base/macros.h"
 #include "core/base/units.h"
 #include "core/conf/salvage_read.h"
+#include "engine/adopt.h"
+
+#define ADOPT_AGAIN_NS (60 * NS_PER_S)
 
 uint64_t engine_service_now_ns(void)
 {
@@ -80,6 +84,24 @@ static void group_stopped(void *owner, struct engine_group *group, int res)
 	move(owner, SERVICE_STOPPED, res);
 }
 
+/* The primary has handed it over: from here on HELLOs are answered by the new role, and the thread
+ * that calls engine_service_retry() sees to it that the agent serves it. */
+static void group_handed(void *owner, struct engine_group *group, uint64_t epoch)
+{
+	struct engine_service *service = owner;
+
+	(void)group;
+	log_info("group handed over to this node", "group=%s epoch=%" PRIu64,
+		 service->group_conf->name, epoch);
+	must(pthread_mutex_lock(&service->lock) == 0);
+	service->handed = true;
+	if (service->state == SERVICE_READY)
+		service->state = SERVICE_ELSEWHERE;
+	must(pthread_mutex_unlock(&service->lock) == 0);
+	service->changed(service->owner);
+	service->due(service->owner);
+}
+
 struct start_call {
 	struct engine_service *service;
 	int res;
@@ -93,7 +115,10 @@ static void begin_start(void *arg)
 		.io = loop_io(service->loop),
 		.conf = service->conf,
 		.group = service->group_conf,
-		.events = { .owner = service, .started = group_started, .stopped = group_stopped },
+		.events = { .owner = service,
+			    .started = group_started,
+			    .stopped = group_stopped,
+			    .handed = group_handed },
 	};
 
 	call->res = engine_group_new(&options, &service->group);
@@ -208,16 +233,53 @@ int engine_service_start(struct engine_service *service)
 	return res;
 }
 
-/* A group that was another's when it was looked at, and is not a primary here any more. */
-static bool came_back(struct engine_service *service)
+/*
+ * Whether a primary's superblock is as a promote left it: no agent has opened it since (it would
+ * know its standbys, and not be clean). A killed engine may have left it like that.
+ */
+static bool is_fresh(const struct superblock *sb)
+{
+	return sb->role == GROUP_PRIMARY && (sb->flags & SUPERBLOCK_CLEAN) && !sb->peer_count &&
+	       sb->promoted_time_ns;
+}
+
+static void hand_to_agent(struct engine_service *service)
+{
+	const char *name = service->group_conf->name;
+	char error[512];
+	int res = engine_adopt(service->conf, name, NULL, error, sizeof(error));
+
+	/* Once for a reason. */
+	if (res != 0 && res != service->adopt_told)
+		log_warning("group is primary here and not served: start or mend holdfast-agent",
+			    "group=%s reason=\"%s\"", name, error);
+	else if (res == 0)
+		log_info("group is served by the agent", "group=%s", name);
+	service->adopt_told = res;
+	service->adopt_again_ns = res == -EIO ? engine_service_now_ns() + ADOPT_AGAIN_NS : 0;
+	must(pthread_mutex_lock(&service->lock) == 0);
+	service->handed = false;
+	must(pthread_mutex_unlock(&service->lock) == 0);
+}
+
+/* With `turn` held. Primary or fenced when it was looked at: that may be over. */
+static void look_again(struct engine_service *service)
 {
 	struct superblock *sb = calloc(1, sizeof(*sb));
-	bool back = sb &&
-		    peek_superblock(service->conf->state_dir, service->group_conf->name, sb) == 0 &&
-		    sb->role != GROUP_PRIMARY;
+	bool handed;
 
+	must(pthread_mutex_lock(&service->lock) == 0);
+	handed = service->handed;
+	must(pthread_mutex_unlock(&service->lock) == 0);
+	if (sb && peek_superblock(service->conf->state_dir, service->group_conf->name, sb) == 0) {
+		if (handed || is_fresh(sb)) {
+			if (engine_service_now_ns() >= service->adopt_again_ns)
+				hand_to_agent(service);
+		} else if (sb->role != GROUP_PRIMARY) { /* it came back */
+			tell(service, start_group(service));
+		}
+	}
 	free(sb);
-	return back;
 }
 
 void engine_service_retry(struct engine_service *service)
@@ -231,8 +293,8 @@ void engine_service_retry(struct engine_service *service)
 	if ((state == SERVICE_FAILED || state == SERVICE_STOPPED) &&
 	    (res == -ENOENT || res == -EWOULDBLOCK || res == -EBUSY))
 		tell(service, start_group(service));
-	else if (state == SERVICE_ELSEWHERE && came_back(service))
-		tell(service, start_group(service));
+	else if (state == SERVICE_ELSEWHERE)
+		look_again(service);
 	must(pthread_mutex_unlock(&service->turn) == 0);
 }
 

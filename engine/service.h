@@ -31,6 +31,7 @@ struct engine_service {
 	const struct conf_group *group_conf;
 	void (*broken)(const char *name, int res);
 	void (*changed)(void *owner); /* from any thread, after the state changed */
+	void (*due)(void *owner); /* from any thread: engine_service_retry() has something to do */
 	void *owner;
 
 	pthread_mutex_t turn;
@@ -43,6 +44,9 @@ struct engine_service {
 
 	struct loop *loop;	    /* until engine_service_deinit() */
 	struct engine_group *group; /* loop thread only */
+	bool handed;		    /* under `lock`: a primary handed it over; the agent is due */
+	int adopt_told;		    /* under `turn`: the result that the log knows */
+	uint64_t adopt_again_ns;    /* under `turn`: not before, when the agent refused */
 	int told;		    /* under `turn`: the result that the log knows */
 };
 
@@ -50,7 +54,10 @@ int engine_service_init(struct engine_service *service);
 void engine_service_deinit(struct engine_service *service);
 /* Opens the group, or finds that it is not this engine's. Returns how that went: 0, 1, or errno. */
 int engine_service_start(struct engine_service *service);
-/* The same for a group that was not there or not free, or that is no longer a primary here. */
+/*
+ * Looks after what changes without being asked, quietly: a group that was not there or not free;
+ * one that its agent has let go of; one that became primary here and that no agent serves yet.
+ */
 void engine_service_retry(struct engine_service *service);
 /* Fills everything below `in` of *promote. Afterwards the service answers by the new role. */
 void engine_service_promote(struct engine_service *service, struct engine_promote *promote);
