@@ -69,9 +69,8 @@ static void explain(struct agent_task *task, const struct ship *ship)
 
 void task_standbys(struct agent_group *group, struct agent_task *task)
 {
-	unsigned found = 0;
+	unsigned found = 0, begun = 0;
 
-	task->res = 0;
 	for (unsigned i = 0; i < group->ship_count; i++) {
 		struct ship *ship = group->ships[i];
 		int r;
@@ -80,10 +79,15 @@ void task_standbys(struct agent_group *group, struct agent_task *task)
 			continue;
 		found++;
 		r = run(ship, task);
+		begun += !r;
 		if (!r || task->res)
 			continue;
 		task->res = r;
 		explain(task, ship);
+	}
+	if (begun) { /* asked of all, those that can */
+		task->res = 0;
+		task->text[0] = 0;
 	}
 	if (found)
 		return;
