@@ -238,9 +238,12 @@ static void start_stream(struct ship *ship)
 	ship->sent_seq = start->from_seq - 1;
 	ship->sent_first = ship->sent_count = 0;
 	ship->unacked_bytes = 0;
-	/* What it said it holds; a reset counts only once it is acknowledged. */
-	ship->durable_seq = ship->received_seq = min_u64(ship->welcome.durable.seq, ship->sent_seq);
-	ship->applied_seq = ship->welcome.applied_seq;
+	/* What it said it holds of our history; a reset counts only once it is acknowledged. */
+	ship->durable_seq = min_u64(ship->welcome.diverged ? ship->welcome.common_seq
+							   : ship->welcome.durable.seq,
+				    ship->sent_seq);
+	ship->received_seq = ship->durable_seq;
+	ship->applied_seq = min_u64(ship->welcome.applied_seq, ship->durable_seq);
 	tail_seek(&ship->tail, start->from_seq);
 	compare_begin(ship->extents);
 	if (start->sync)
@@ -301,9 +304,7 @@ static void set_unapplied(struct ship *ship)
 	}
 }
 
-/* A stream that does not continue the standby's journal: from our present end, copying what it
- * lacks. */
-static void prepare_reset(struct ship *ship, bool everything)
+void ship_prepare_reset(struct ship *ship, bool everything, uint64_t after_seq)
 {
 	struct agent_group *group = ship->group;
 	struct journal_position at;
@@ -325,7 +326,12 @@ static void prepare_reset(struct ship *ship, bool everything)
 	ship->prepare_pending = true;
 	ship->prepare_generation = ship->generation;
 	ship->prepare_op.done = sync_prepared;
-	ship_needs_sync(ship, at.seq - 1, everything, &ship->prepare_op);
+	ship_needs_sync(ship, after_seq, at.seq - 1, everything, &ship->prepare_op);
+}
+
+static void prepare_reset(struct ship *ship, bool everything)
+{
+	ship_prepare_reset(ship, everything, ship_floor(ship));
 }
 
 static void resume_at(struct ship *ship, const struct journal_position *at)
@@ -345,8 +351,8 @@ static void resume_at(struct ship *ship, const struct journal_position *at)
 	start_stream(ship);
 }
 
-/* The place behind our last durable segment: what comes next is in memory, if anything does. */
-static struct journal_position durable_end(struct ship *ship)
+/* What comes next is in memory, if anything does. */
+struct journal_position ship_durable_end(struct ship *ship)
 {
 	struct agent_group *group = ship->group;
 	struct journal_position at = group->journal.head;
@@ -390,6 +396,14 @@ static void position_found(struct io_op *op, int64_t res)
 	resume_at(ship, &ship->tail.reader.at);
 }
 
+/* The last seq before our epoch: what everybody who followed the same history may hold. */
+static uint64_t epoch_begin(const struct ship *ship)
+{
+	const struct superblock *sb = &ship->group->dir.sb;
+
+	return sb->history_count ? sb->history[sb->history_count - 1].first_seq - 1 : 0;
+}
+
 void ship_decide(struct ship *ship)
 {
 	struct agent_group *group = ship->group;
@@ -403,6 +417,10 @@ void ship_decide(struct ship *ship)
 	ship->decide_due = ship->release_user != NULL;
 	if (ship->decide_due)
 		return;
+	if (w->diverged) {
+		ship_return_decide(ship);
+		return;
+	}
 	if (w->empty || (w->syncing && !ship->peer->needs_sync)) {
 		prepare_reset(ship, true);
 		return;
@@ -416,9 +434,11 @@ void ship_decide(struct ship *ship)
 				"nothing was sent");
 		return;
 	}
-	if (ship->peer->needs_sync && s < ship->peer->durable_seq) {
-		/* It has lost what it had acknowledged (a restored disk): of that, the dirty map
-		 * knows nothing. */
+	if (s < ship->peer->durable_seq &&
+	    (ship->peer->needs_sync || ship->peer->durable_seq > epoch_begin(ship))) {
+		/* It has lost what it had acknowledged (a disk or directory put back to an older
+		 * state): of that, the dirty map knows nothing, and its volumes may hold anything.
+		 * Where our epoch began nobody has acknowledged it: it may be behind that. */
 		prepare_reset(ship, true);
 		return;
 	}
@@ -433,7 +453,7 @@ void ship_decide(struct ship *ship)
 		return;
 	}
 	if (s == group->journal.durable_seq) {
-		struct journal_position at = durable_end(ship);
+		struct journal_position at = ship_durable_end(ship);
 
 		resume_at(ship, &at);
 		return;
@@ -475,6 +495,7 @@ static int on_welcome(struct ship *ship, const struct frame *frame, const uint8_
 		agent_fenced(ship->group, ship->welcome.epoch, ship->conf->node);
 		return 0;
 	}
+	ship->ranges_left = ship->welcome.diverged ? ship->welcome.ranges : 0;
 	handover_welcomed(ship->group, ship);
 	settle(ship);
 	ship_decide(ship);
@@ -516,6 +537,8 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 			return -EPROTO;
 		ship_sync_acked(ship->sync, frame->seq);
 		return 0;
+	case FRAME_RANGES:
+		return ship_return_ranges(ship, frame, body);
 	case FRAME_HANDED:
 		return handover_refused(ship->group, ship, frame, body);
 	case FRAME_HASH_RESULT:
@@ -663,6 +686,9 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	ship->heartbeat_timer.fire = heartbeat_due;
 	ship->peer = group_dir_peer(&group->dir, peer->node);
 	r = ship->peer ? 0 : -E2BIG;
+	/* Not met since the promote: what came since is kept for it, like for one that was met. */
+	if (ship->peer && !ship->peer->durable_seq && !ship->peer->needs_sync)
+		ship->peer->durable_seq = epoch_begin(ship);
 	ship->released_stored_seq = ship->peer ? ship->peer->released_seq : 0;
 	if (ship->peer && ship->peer->needs_sync && ship->peer->copy_time_ns) {
 		ship->copy_noted = true;

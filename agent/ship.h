@@ -58,7 +58,8 @@ struct ship {
 	struct link_hello hello;
 	struct link_welcome welcome;
 	struct link_start start;
-	bool start_ready; /* waits only for what lies before it to be durable */
+	uint64_t ranges_left; /* RANGES frames that are still to come */
+	bool start_ready;     /* waits only for what lies before it to be durable */
 	uint8_t control[FRAME_CONTROL_MAX_BYTES];
 
 	struct tail tail;
@@ -105,10 +106,20 @@ struct ship {
 void ship_disconnect(struct ship *ship, const char *text); /* and try again later */
 /* ship.c: the release that decide_due waited for is over. */
 void ship_decide(struct ship *ship);
+/* A stream that does not continue the standby's journal: from our present end, copying what it
+ * lacks: everything, or what is in its map, with our own records behind `after_seq`. */
+void ship_prepare_reset(struct ship *ship, bool everything, uint64_t after_seq);
+/* The place behind our last durable segment. */
+struct journal_position ship_durable_end(struct ship *ship);
 
-/* ship_release.c: dirty map in force from here on, for records up to `seq`; durable when op
- * completes. */
-void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io_op *op);
+/* ship_return.c */
+int ship_return_ranges(struct ship *ship, const struct frame *frame, const uint8_t *body);
+void ship_return_decide(struct ship *ship); /* WELCOME said diverged */
+
+/* ship_release.c: dirty map in force from here on, for the records behind `after_seq` up to `seq`;
+ * durable when op completes. */
+void ship_needs_sync(struct ship *ship, uint64_t after_seq, uint64_t seq, bool everything,
+		     struct io_op *op);
 /* Makes the map durable as it is now, in a new file where there is no good one. */
 void ship_save_map(struct ship *ship, struct io_op *op);
 /* The dirty map is in force with what is set in memory now; durable when op completes. */

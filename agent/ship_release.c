@@ -167,16 +167,15 @@ void ship_release(struct ship *ship, uint64_t seq, struct io_op *op)
 	release_from(ship, floor, seq, op);
 }
 
-void ship_needs_sync(struct ship *ship, uint64_t seq, bool everything, struct io_op *op)
+void ship_needs_sync(struct ship *ship, uint64_t after_seq, uint64_t seq, bool everything,
+		     struct io_op *op)
 {
-	uint64_t floor = ship_floor(ship);
-
 	if (everything) {
 		ship_set_everything(ship);
-		floor = seq; /* nothing to look up */
+		after_seq = seq; /* nothing to look up */
 	}
-	must(floor != UINT64_MAX); /* never filled: then it is everything */
-	release_from(ship, floor, min_u64(seq, ship->group->journal.durable_seq), op);
+	must(after_seq != UINT64_MAX); /* never filled: then it is everything */
+	release_from(ship, after_seq, min_u64(seq, ship->group->journal.durable_seq), op);
 }
 
 void ship_set_everything(struct ship *ship)

@@ -10,6 +10,7 @@
 
 #include "agent/internal.h"
 #include "agent/ship.h"
+#include "core/base/endian.h"
 #include "core/base/hash64.h"
 #include "core/base/log.h"
 #include "core/group/init.h"
@@ -54,6 +55,14 @@ struct stage_peer {
 		STAGE_TAKES_OVER,
 		STAGE_DECLINES
 	} take; /* HANDOVER */
+	/* WELCOME says that its history parted from ours, and RANGES what it wrote since */
+	bool diverged;
+	uint64_t common_seq, common_chain, own_seq; /* own_seq: its last one */
+	struct stage_range {
+		unsigned volume;
+		uint64_t off, len;
+	} ranges[8];
+	unsigned range_count, ranges_per_frame, ranges_cut; /* ranges_cut: frames, then silence */
 	/* what it holds */
 	bool empty, syncing, seeded;
 	uint64_t seq, chain, sync_end;

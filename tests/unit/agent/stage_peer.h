@@ -62,6 +62,30 @@ static inline void stage_peer_bye(struct stage_peer *peer, const char *text)
 	stage_peer_send(peer, &frame, peer->body);
 }
 
+static inline void stage_peer_ranges(struct stage_peer *peer)
+{
+	struct frame frame = { .type = FRAME_RANGES };
+	unsigned frames = 0;
+
+	for (unsigned i = 0; i < peer->range_count; i++) {
+		const struct stage_range *range = &peer->ranges[i];
+		uint8_t *entry = peer->body + frame.body_bytes;
+
+		le64_put(entry, range->off);
+		le32_put(entry + 8, (uint32_t)(range->len / 512));
+		le16_put(entry + 12, (uint16_t)range->volume);
+		le16_put(entry + 14, 0);
+		frame.body_bytes += FRAME_RANGE_BYTES;
+		if ((i + 1) % peer->ranges_per_frame && i + 1 < peer->range_count)
+			continue;
+		frame.seq = i + 1 == peer->range_count;
+		if (!peer->ranges_cut || frames < peer->ranges_cut)
+			stage_peer_send(peer, &frame, peer->body);
+		frames++;
+		frame.body_bytes = 0;
+	}
+}
+
 static inline void stage_peer_welcome(struct stage_peer *peer)
 {
 	struct frame frame = { .type = FRAME_WELCOME };
@@ -84,9 +108,21 @@ static inline void stage_peer_welcome(struct stage_peer *peer)
 		welcome.history_count = peer->hello.history_count;
 		memcpy(welcome.history, peer->hello.history, sizeof(welcome.history));
 	}
+	if (peer->diverged) {
+		welcome.diverged = true;
+		welcome.common_seq = peer->common_seq;
+		welcome.common_chain = peer->common_chain;
+		welcome.durable.seq = welcome.applied_seq = peer->own_seq;
+		welcome.durable.chain = 4711;
+		if (peer->range_count)
+			welcome.ranges = (peer->range_count + peer->ranges_per_frame - 1) /
+					 peer->ranges_per_frame;
+	}
 	frame.body_bytes =
 		(uint32_t)link_welcome_pack(&welcome, peer->body, FRAME_CONTROL_MAX_BYTES);
 	stage_peer_send(peer, &frame, peer->body);
+	if (peer->diverged)
+		stage_peer_ranges(peer);
 }
 
 static inline void stage_peer_hello(struct stage_peer *peer, const struct frame *frame,
@@ -119,7 +155,7 @@ static inline void stage_peer_start(struct stage_peer *peer, const struct frame 
 		sim_check(world, peer->start.base.seq == peer->start.from_seq - 1);
 		peer->seq = peer->start.base.seq;
 		peer->chain = peer->start.base.chain;
-		peer->empty = false;
+		peer->empty = peer->diverged = false;
 	}
 	/* S3, and that it resumes exactly behind what is durable there. */
 	sim_check(world, peer->start.from_seq == peer->seq + 1);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A standby that comes back from another history: WELCOME says up to which seq it shares ours
+ * (common), RANGES what it has written since, under that other history.
+ *
+ *   WELCOME diverged -> RANGES into the dirty map -> does the chain agree at common? -> our own
+ *   records behind common into the map as well -> durable -> START anew at our end, with a copy
+ *
+ * Invariant V4: before START is sent, the dirty map durably covers every byte in which the standby
+ * may differ from us at our end: what its records behind common wrote, and what ours did. That is
+ * all only if both sides hold the same at common, which the chain value proves; where it does not,
+ * or either journal no longer reaches back to common, everything is dirty. Too much is harmless.
+ */
+#include <errno.h>
+
+#include "agent/ship.h"
+#include "core/base/checked.h"
+#include "core/base/endian.h"
+#include "core/base/log.h"
+
+/* One range into the map. False: it cannot be. */
+static bool take_range(struct ship *ship, const uint8_t *entry)
+{
+	struct volumes *volumes = &ship->group->volumes;
+	uint64_t off = le64_load(entry), len = 512ull * le32_load(entry + 8);
+	const struct volume *volume = volumes_by_id(volumes, le16_load(entry + 12));
+
+	if (!volume || !range_valid(off, len, volume->id.size_bytes))
+		return false;
+	dirty_set(ship->dirty, volume->id.id, off, len);
+	return true;
+}
+
+int ship_return_ranges(struct ship *ship, const struct frame *frame, const uint8_t *body)
+{
+	if (ship->state != SHIP_PREPARING || !ship->ranges_left ||
+	    (frame->seq == 1) != (ship->ranges_left == 1))
+		return -EPROTO;
+	for (uint32_t at = 0; at < frame->body_bytes; at += FRAME_RANGE_BYTES)
+		if (!take_range(ship, body + at))
+			return -EPROTO;
+	if (--ship->ranges_left == 0)
+		ship_decide(ship);
+	return 0;
+}
+
+/* False: what it says of the history that we share cannot be. */
+static bool common_is_possible(const struct ship *ship)
+{
+	const struct superblock *sb = &ship->group->dir.sb;
+	const struct link_welcome *w = &ship->welcome;
+
+	return w->common_seq <= history_common(sb->history, sb->history_count,
+					       ship->group->journal.durable_seq, w->history,
+					       w->history_count, w->durable.seq);
+}
+
+static void common_reached(struct ship *ship, const struct journal_position *at)
+{
+	const struct link_welcome *w = &ship->welcome;
+	bool agrees = at && at->seq == w->common_seq + 1 && at->chain == w->common_chain;
+
+	log_info("standby returns from another history",
+		 "group=%s standby=%s common_seq=%llu its_seq=%llu copy=%s",
+		 ship->group->conf->name, ship->conf->node, (unsigned long long)w->common_seq,
+		 (unsigned long long)w->durable.seq, agrees ? "difference" : "everything");
+	ship_prepare_reset(ship, !agrees, w->common_seq);
+}
+
+static void common_found(struct io_op *op, int64_t res)
+{
+	struct ship *ship = container_of(op, struct ship, prepare_op);
+
+	ship->prepare_pending = false;
+	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
+		return;
+	if (res < 0 && res != -ENOENT) {
+		ship_disconnect(ship, ship->group->journal.error[0] ? ship->group->journal.error
+								    : "the journal cannot be read");
+		return;
+	}
+	common_reached(ship, res < 0 ? NULL : &ship->tail.reader.at);
+}
+
+void ship_return_decide(struct ship *ship)
+{
+	const struct link_welcome *w = &ship->welcome;
+	const struct journal *journal = &ship->group->journal;
+
+	if (ship->ranges_left)
+		return; /* the last one comes back here */
+	if (!common_is_possible(ship)) {
+		ship_disconnect(ship, "the standby names a common history that we do not share");
+		return;
+	}
+	if (w->syncing || !w->common_chain || w->common_seq + 1 < journal_oldest_seq(journal)) {
+		common_reached(ship, NULL);
+		return;
+	}
+	if (w->common_seq == journal->durable_seq) {
+		struct journal_position at = ship_durable_end(ship);
+
+		common_reached(ship, &at);
+		return;
+	}
+	ship->prepare_pending = true;
+	ship->prepare_generation = ship->generation;
+	ship->prepare_op.done = common_found;
+	journal_reader_seek(&ship->tail.reader, w->common_seq + 1, &ship->prepare_op);
+}
