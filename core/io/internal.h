@@ -216,6 +216,7 @@ int uring_file_open(struct io *io, const char *path, unsigned flags, struct io_f
 void uring_file_close(struct io_file *file);
 void uring_file_info(struct io_file *file, struct io_file_info *ret_info);
 void uring_file_create(struct io *io, const char *path, uint64_t size, struct io_op *op);
+void uring_file_reserve(struct io *io, const char *path, uint64_t size, struct io_op *op);
 int uring_file_remove(struct io *io, const char *path);
 void fixed_files_start(struct uring *loop);
 void files_free(struct uring *loop);

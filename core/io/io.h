@@ -119,6 +119,7 @@ struct io_ops {
 	void (*file_close)(struct io_file *file);
 	void (*file_info)(struct io_file *file, struct io_file_info *ret_info);
 	void (*file_create)(struct io *io, const char *path, uint64_t size, struct io_op *op);
+	void (*file_reserve)(struct io *io, const char *path, uint64_t size, struct io_op *op);
 	int (*file_remove)(struct io *io, const char *path);
 	void (*read)(struct io_file *file, void *buf, size_t len, uint64_t off, struct io_op *op);
 	void (*writev)(struct io_file *file, const struct iovec *iov, unsigned iov_count,
@@ -253,6 +254,14 @@ static inline void io_file_info(struct io_file *file, struct io_file_info *ret_i
 static inline void io_file_create(struct io *io, const char *path, uint64_t size, struct io_op *op)
 {
 	io->ops->file_create(io, path, size, op);
+}
+/*
+ * The same without writing, where the file system can set space aside: the file reads as zeroes,
+ * and a first write to a place costs metadata. -ENOSPC (-EDQUOT) comes here rather than later.
+ */
+static inline void io_file_reserve(struct io *io, const char *path, uint64_t size, struct io_op *op)
+{
+	io->ops->file_reserve(io, path, size, op);
 }
 /* Removes a file durably; -ENOENT when it is not there. Blocking: control only. */
 static inline int io_file_remove(struct io *io, const char *path)

@@ -267,6 +267,7 @@ static const struct io_ops uring_ops = {
 	.file_close = uring_file_close,
 	.file_info = uring_file_info,
 	.file_create = uring_file_create,
+	.file_reserve = uring_file_reserve,
 	.file_remove = uring_file_remove,
 	.read = uring_read,
 	.writev = uring_writev,

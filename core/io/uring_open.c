@@ -348,6 +348,7 @@ struct create_job {
 	struct uring *loop;
 	struct io_op *user_op;
 	uint64_t size;
+	bool reserve;
 	char path[PATH_MAX];
 };
 
@@ -381,6 +382,7 @@ static int write_zero_file(struct create_job *job, int fd, const uint8_t *zeroes
 static int create_file(struct create_job *job, const uint8_t *zeroes)
 {
 	int how = O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW;
+	bool reserved = false;
 	int err = 0;
 	int fd = open(job->path, how | O_DIRECT | O_CLOEXEC, 0600);
 
@@ -389,9 +391,11 @@ static int create_file(struct create_job *job, const uint8_t *zeroes)
 	if (fd < 0)
 		return -errno;
 	/* Contiguous space first, and ENOSPC before any writing. */
-	if (job->size > 0 && fallocate(fd, 0, 0, (off_t)job->size) < 0 && errno != EOPNOTSUPP)
+	if (job->size > 0 && fallocate(fd, 0, 0, (off_t)job->size) == 0)
+		reserved = job->reserve;
+	else if (job->size > 0 && errno != EOPNOTSUPP)
 		err = -errno;
-	if (err == 0)
+	if (err == 0 && !reserved)
 		err = write_zero_file(job, fd, zeroes);
 	if (err == 0 && fsync(fd) < 0)
 		err = -errno;
@@ -436,7 +440,7 @@ void creates_free(struct uring *loop)
 	}
 }
 
-void uring_file_create(struct io *io, const char *path, uint64_t size, struct io_op *op)
+static void create(struct io *io, const char *path, uint64_t size, bool reserve, struct io_op *op)
 {
 	struct uring *loop = uring_of(io);
 	struct create_job *job = NULL;
@@ -455,7 +459,18 @@ void uring_file_create(struct io *io, const char *path, uint64_t size, struct io
 	job->loop = loop;
 	job->user_op = op;
 	job->size = size;
+	job->reserve = reserve;
 	(void)snprintf(job->path, sizeof(job->path), "%s", path);
 	job->op.done = create_done;
 	uring_work(io, create_work, &job->op);
+}
+
+void uring_file_create(struct io *io, const char *path, uint64_t size, struct io_op *op)
+{
+	create(io, path, size, false, op);
+}
+
+void uring_file_reserve(struct io *io, const char *path, uint64_t size, struct io_op *op)
+{
+	create(io, path, size, true, op);
 }

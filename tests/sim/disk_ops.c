@@ -488,15 +488,20 @@ static void abandon_create(struct disk_request *request)
 	struct sim_world *world = request->node->world;
 	struct sim_disk *disk = request->node->host->disk;
 	struct sim_file *old = disk_find(disk, request->path);
-	uint64_t end = sim_between(world, 0, 2);
+	uint64_t end = sim_between(world, 0, 2), bytes;
 
 	if (end == 0)
 		return;
 	if (old)
 		file_unlink(old);
-	if (end == 2)
-		file_new(disk, request->path, sim_between(world, 0, request->len - 1), false,
-			 false);
+	if (end < 2)
+		return;
+	bytes = sim_between(world, 0, request->len - 1);
+	/* No more than there is room for. */
+	file_new(disk, request->path,
+		 min_u64(bytes, round_down(sub_floor_u64(disk->limit_bytes, disk->used_bytes),
+					   CHUNK_BYTES)),
+		 false, false);
 }
 
 static void fire_create(struct sim_event *event)

@@ -421,6 +421,8 @@ const struct io_ops sim_io_ops = {
 	.file_close = disk_file_close,
 	.file_info = disk_file_info,
 	.file_create = disk_file_create,
+	/* Space set aside and zeroes written are the same on a disk whose holes count as room. */
+	.file_reserve = disk_file_create,
 	.file_remove = disk_file_remove,
 	.read = disk_read,
 	.writev = disk_writev,

@@ -298,6 +298,20 @@ static void creating(void **state)
 		if (sizes[i])
 			expect_content(path, f->other, min_size(sizes[i], BUF_BYTES), 0);
 	}
+	for (size_t i = 0; i < array_len(sizes); i++) {
+		struct waited waited = { 0 };
+		const char *path = in_dir(&f->dir, "created");
+		struct stat st;
+
+		io_file_reserve(f->io, path, sizes[i], arm(&waited, f->io));
+		assert_int_equal(finish(&waited), 0);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_size, sizes[i]);
+		/* Nobody else gets that room. */
+		assert_true((uint64_t)st.st_blocks * 512 >= sizes[i]);
+		if (sizes[i])
+			expect_content(path, f->other, min_size(sizes[i], BUF_BYTES), 0);
+	}
 	/* Replaces what was there. */
 	assert_int_equal(io_file_remove(f->io, in_dir(&f->dir, "created")), 0);
 	assert_int_equal(io_file_remove(f->io, in_dir(&f->dir, "created")), -ENOENT);
@@ -320,6 +334,9 @@ static void creating_replaces_and_reports(void **state)
 
 	io_file_create(f->io, in_dir(&f->dir, "no/such/folder"), MIB, arm(&waited, f->io));
 	assert_int_equal(finish(&waited), -ENOENT);
+	io_file_reserve(f->io, in_dir(&f->dir, "more than there is"), 1ull << 56,
+			arm(&waited, f->io));
+	assert_true(finish(&waited) == -ENOSPC || waited.res == -EFBIG);
 	io_file_create(f->io, in_dir(&f->dir, "huge"), UINT64_MAX, arm(&waited, f->io));
 	assert_int_equal(finish(&waited), -EFBIG);
 }
