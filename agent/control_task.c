@@ -213,7 +213,9 @@ static void begin(struct agent_service *service, const char *what, const char *g
 {
 	agent_service_task(service, task);
 	if (task->res != 0) {
-		refuse(what, group, task->res, task->text, response);
+		/* Both mean that there is nothing to do: no difference known, none to stop. */
+		refuse(what, group, task->res == -EINVAL ? -EALREADY : task->res, task->text,
+		       response);
 		return;
 	}
 	log_info("request accepted", "request=%s group=%s to=%s", what, group,

@@ -103,6 +103,7 @@ int cli_resync(struct cli *cli, int argc, char **argv)
 struct verification {
 	struct cli *cli;
 	const char *group, *to;
+	bool repair;
 	struct status_group *before, *now;
 	bool waited[STATUS_PEERS_MAX]; /* of peers in `before` */
 };
@@ -130,6 +131,13 @@ static bool is_meant(const struct verification *verification, const struct statu
 	return !verification->to || strcmp(verification->to, peer->node) == 0;
 }
 
+/* What differs is on its way: that belongs to it. */
+static bool is_repaired(const struct verification *verification, const struct status_peer *peer)
+{
+	return verification->repair && peer->verify.repaired_bytes < peer->verify.differing_bytes &&
+	       (peer->needs_sync || peer->sync.active);
+}
+
 /* Notes whose verification runs or has run since; true while one runs. */
 static bool step(struct verification *verification, uint64_t *ret_done, uint64_t *ret_total)
 {
@@ -147,7 +155,7 @@ static bool step(struct verification *verification, uint64_t *ret_done, uint64_t
 			now->verify.failed != before->verify.failed ||
 			now->verify.verified_time_ns != before->verify.verified_time_ns ||
 			now->verify.differing_bytes != before->verify.differing_bytes;
-		active = active || now->verify.active;
+		active = active || now->verify.active || is_repaired(verification, now);
 		if (now->verify.active) {
 			*ret_done += now->verify.done_bytes;
 			*ret_total += now->verify.total_bytes;
@@ -224,7 +232,7 @@ static void show_peer(const struct status_peer *peer)
 	       verify->differing_ranges == 1 ? "" : "s",
 	       units_format_size(verify->differing_bytes, size));
 	if (verify->repaired_bytes)
-		printf("; %s are sent again", units_format_size(verify->repaired_bytes, repaired));
+		printf("; %s were sent again", units_format_size(verify->repaired_bytes, repaired));
 	printf("\n");
 	for (unsigned i = 0; i < verify->range_count && i < array_len(verify->ranges); i++)
 		printf("  volume %s, offset %" PRIu64 ", %s\n", verify->ranges[i].volume,
@@ -306,9 +314,11 @@ static int verify_and_wait(struct verification *verification, json_t *body)
 	return code == EXIT_OK ? conclude(verification) : code;
 }
 
-static int verify(struct cli *cli, const char *group, const char *to, json_t *body)
+static int verify(struct cli *cli, const char *group, const char *to, bool repair, json_t *body)
 {
-	struct verification verification = { .cli = cli, .group = group, .to = to };
+	struct verification verification = {
+		.cli = cli, .group = group, .to = to, .repair = repair
+	};
 	int code = EXIT_FAILED;
 
 	verification.before = calloc(1, sizeof(*verification.before));
@@ -373,5 +383,5 @@ int cli_verify(struct cli *cli, int argc, char **argv)
 	put_to(body, to);
 	if (stop || no_wait)
 		return verify_only(cli, argv[first], body, stop);
-	return verify(cli, argv[first], to, body);
+	return verify(cli, argv[first], to, repair, body);
 }

@@ -128,10 +128,12 @@ static void say_differing(const struct notes *notes, const struct status_peer *p
 
 	if (verify->differing_bytes == 0)
 		return;
-	if (verify->repaired_bytes >= verify->differing_bytes) {
-		say(notes, "", "%s differed in %" PRIu64 " ranges (%s), which are sent again",
+	if (verify->repaired_bytes >= verify->differing_bytes || peer->needs_sync ||
+	    peer->sync.active) {
+		say(notes, "", "%s differed in %" PRIu64 " ranges (%s), which %s sent again",
 		    peer->node, verify->differing_ranges,
-		    units_format_size(verify->differing_bytes, size));
+		    units_format_size(verify->differing_bytes, size),
+		    peer->needs_sync || peer->sync.active ? "are being" : "were");
 		return;
 	}
 	say(notes, "! ",

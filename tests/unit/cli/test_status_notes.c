@@ -152,7 +152,13 @@ static void test_verify(void **state)
 	verify->repaired_bytes = verify->differing_bytes;
 	take(false);
 	silent("!");
-	says("which are sent again");
+	says("which were sent again");
+	verify->repaired_bytes = 0;
+	group->peers[0].needs_sync = true;
+	take(false);
+	silent("!");
+	says("which are being sent again");
+	group->peers[0].needs_sync = false;
 	*verify = (struct status_verify){ .failed = true };
 	take(false);
 	says("did not come to its end");
