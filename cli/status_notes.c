@@ -66,7 +66,10 @@ static void say_ownership(const struct notes *notes)
 		    "not served: %s; promote a standby instead, or go on with what is here: "
 		    "holdfast accept %s --expect-epoch %" PRIu64,
 		    s->held, s->name, s->epoch);
-	if (s->diverged)
+	if (s->diverged && strcmp(s->state, "syncing") == 0)
+		say(notes, "", "what only this copy had behind seq %" PRIu64 " is being replaced",
+		    s->common_seq);
+	else if (s->diverged)
 		say(notes, "! ",
 		    "holds writes behind seq %" PRIu64 " that the ruling history%s%s does not "
 		    "have; to keep them as salvage and follow: holdfast demote %s",

@@ -98,6 +98,14 @@ static void test_alarms(void **state)
 	take(false);
 	says("! db: holds writes behind seq 12");
 	says("holdfast demote db");
+	/* The word has been given. */
+	(void)snprintf(group->role, sizeof(group->role), "standby");
+	(void)snprintf(group->state, sizeof(group->state), "syncing");
+	take(false);
+	silent("!");
+	says("had behind seq 12 is being replaced");
+	(void)snprintf(group->role, sizeof(group->role), "primary");
+	(void)snprintf(group->state, sizeof(group->state), "serving");
 	group->diverged = false;
 	(void)snprintf(group->mode, sizeof(group->mode), "sync");
 	(void)snprintf(group->mode_state, sizeof(group->mode_state), "lost");
