@@ -69,6 +69,7 @@ static void drop_connection(struct ship *ship)
 	io_timer_stop(ship->group->io, &ship->heartbeat_timer);
 	io_timer_stop(ship->group->io, &ship->retry_timer);
 	ship_verify_pause(ship->verify);
+	io_timer_stop(ship->group->io, &ship->bandwidth_timer);
 	if (ship_sync_active(ship->sync))
 		ship_sync_end(ship->sync);
 	ship->heard_ns = max_u64(ship->heard_ns, link_heard_ns(ship->link));

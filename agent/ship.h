@@ -8,6 +8,7 @@
 #define HOLDFAST_AGENT_SHIP_H
 
 #include "agent/internal.h"
+#include "agent/bandwidth.h"
 #include "core/group/dirty.h"
 #include "core/group/link.h"
 #include "proto/link.h"
@@ -100,6 +101,8 @@ struct ship {
 	uint64_t sent_record_bytes; /* in segments */
 	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;
 	struct ship_catch catch;
+	struct bandwidth bandwidth;
+	struct io_timer bandwidth_timer;
 };
 
 /* ship.c */
@@ -133,8 +136,9 @@ void ship_synced(struct ship *ship, struct io_op *op);
 void ship_pump(struct ship *ship);
 /* Its copy becomes due: remembers since when it is behind. */
 void ship_note_copy(struct ship *ship);
-/* False: no room for such a frame now; ship_pump() is called when there is. */
-bool ship_has_room(const struct ship *ship, size_t body_bytes);
+/* False: no room for such a frame now, or the bandwidth is used up; ship_pump() is called when there
+ * is. */
+bool ship_has_room(struct ship *ship, size_t body_bytes);
 void ship_acked(struct ship *ship, const struct frame *frame);
 void ship_heartbeat(struct ship *ship);
 uint64_t ship_behind_ns(struct ship *ship);

@@ -11,8 +11,41 @@
 
 #include "agent/ship.h"
 
-bool ship_has_room(const struct ship *ship, size_t body_bytes)
+#define BANDWIDTH_LOOK_NS 1000000000ull
+
+static void bandwidth_due(struct io_timer *timer)
 {
+	ship_pump(container_of(timer, struct ship, bandwidth_timer));
+}
+
+static uint64_t look_at_bandwidth(struct ship *ship)
+{
+	uint64_t limit = bandwidth_limit(ship->conf, io_wall(ship->group->io));
+
+	bandwidth_count(&ship->bandwidth, link_sent_bytes(ship->link) + link_queued(ship->link),
+			limit, io_now(ship->group->io));
+	return limit;
+}
+
+static bool bandwidth_allows(struct ship *ship)
+{
+	struct io *io = ship->group->io;
+	uint64_t limit = look_at_bandwidth(ship),
+		 wait_ns = bandwidth_wait_ns(&ship->bandwidth, limit, io_now(io));
+
+	if (!wait_ns)
+		return true;
+	ship->bandwidth_timer.fire = bandwidth_due;
+	/* Another limit may be in force before that. */
+	if (!ship->bandwidth_timer.deadline_ns)
+		io_timer_start(io, &ship->bandwidth_timer, min_u64(wait_ns, BANDWIDTH_LOOK_NS));
+	return false;
+}
+
+bool ship_has_room(struct ship *ship, size_t body_bytes)
+{
+	if (!bandwidth_allows(ship))
+		return false;
 	if (link_room(ship->link) >= FRAME_BYTES + body_bytes)
 		return true;
 	link_want(ship->link, FRAME_BYTES + body_bytes); /* comes back as on_writable() */
@@ -118,7 +151,7 @@ static void read_done(struct io_op *op, int64_t res)
 }
 
 /* Segments that may be sent now: window, table of sent ones, room in the link. */
-static bool may_send(const struct ship *ship)
+static bool may_send(struct ship *ship)
 {
 	if (ship->sent_count == SHIP_SENT_MAX ||
 	    (ship->unacked_bytes && ship->unacked_bytes >= ship->window_bytes))
@@ -299,10 +332,13 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->applied_seq = ship->applied_seq;
 	fill_lag(ship, &s->lag);
 	s->sent_bytes = link_sent_bytes(ship->link);
+	s->bandwidth_bytes = look_at_bandwidth(ship);
+	s->sent_rate_bytes_per_s = bandwidth_sent_rate(&ship->bandwidth, io_now(group->io));
 	s->sent_segments = ship->sent_segments;
 	s->reconnects = ship->reconnects;
 	s->heard_ns_ago = heard ? io_now(group->io) - heard : UINT64_MAX;
 	s->needs_sync = ship->peer->needs_sync;
+	s->dirty_bytes = s->needs_sync ? dirty_bytes(ship->dirty) : 0;
 	s->in_sync = syncmode_in_sync(ship);
 	ship_sync_status(ship->sync, &s->sync);
 	s->dirty_bytes = dirty_bytes(ship->dirty);

@@ -283,6 +283,21 @@ static void choose_mode(struct pair *pair)
 	}
 }
 
+static void limit_bandwidth(struct pair *pair)
+{
+	struct sim_world *world = pair->world;
+	struct conf_peer *peer = &pair->sites[0].conf_group->peers[0];
+
+	if (!sim_chance(world, 150000))
+		return;
+	REACH(BANDWIDTH);
+	peer->bandwidth_bytes = sim_between(world, 128, 4096) << 10;
+	peer->windows[0].to_min = 1 + (unsigned)sim_between(world, 0, 1439);
+	peer->windows[0].from_min = (unsigned)sim_between(world, 0, 1439);
+	peer->windows[0].rate_bytes = sim_between(world, 128, 4096) << 10;
+	peer->window_count = 1;
+}
+
 static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
@@ -294,6 +309,7 @@ static int run(struct sim_world *world, uint64_t seed)
 	pair->failing_ok = has_errors(sim_options(world));
 	more_harm(world);
 	choose_mode(pair);
+	limit_bandwidth(pair);
 	if (sim_chance(world, 300000))
 		slow_reads(&pair->sites[0]);
 	pair_up(pair);

@@ -51,6 +51,7 @@
 	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
 	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
 	X(MODE_SYNC, "a run with mode = sync")                                                     \
+	X(BANDWIDTH, "a run with a limit of bandwidth")                                            \
 	X(MODE_LOST, "acknowledgements went on without the standby")                               \
 	X(MODE_FROZEN, "acknowledgements waited for the standby, and for longer than its time")    \
 	X(MODE_BACK, "and the standby was in sync again")                                          \
