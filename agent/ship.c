@@ -223,8 +223,9 @@ static void start_stream(struct ship *ship)
 
 	if (start->sync) {
 		start->sync_bytes = dirty_bytes(ship->dirty);
-		start->compare = ship->peer->needs_compare &&
-				 (ship->welcome.seeded || ship->conf->compare == CONF_COMPARE_ALWAYS);
+		start->compare =
+			ship->peer->needs_compare &&
+			(ship->welcome.seeded || ship->conf->compare == CONF_COMPARE_ALWAYS);
 	}
 	send_control(ship, FRAME_START,
 		     link_start_pack(start, ship->control, sizeof(ship->control)));
@@ -341,6 +342,7 @@ static void resume_at(struct ship *ship, const struct journal_position *at)
 
 	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
 		ship->refused = true;
+		ship_return_refuse(ship);
 		ship_disconnect(ship,
 				"diverged: the standby's history differs from ours at its last "
 				"position; nothing was sent");

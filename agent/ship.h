@@ -118,6 +118,8 @@ struct journal_position ship_durable_end(struct ship *ship);
 /* ship_return.c */
 int ship_return_ranges(struct ship *ship, const struct frame *frame, const uint8_t *body);
 void ship_return_decide(struct ship *ship); /* WELCOME said diverged */
+/* The epochs agree, the chain does not: tells the standby, which cannot see it by itself. */
+void ship_return_refuse(struct ship *ship);
 
 /* ship_release.c: dirty map in force from here on, for the records behind `after_seq` up to `seq`;
  * durable when op completes. */

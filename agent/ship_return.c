@@ -6,12 +6,17 @@
  *   WELCOME diverged -> RANGES into the dirty map -> does the chain agree at common? -> our own
  *   records behind common into the map as well -> durable -> START anew at our end, with a copy
  *
+ * A split inside one epoch (a primary that went on from an older image of itself) does not show in
+ * the histories: the chain shows it when the stream is to be resumed, and the standby is told.
+ *
  * Invariant V4: before START is sent, the dirty map durably covers every byte in which the standby
  * may differ from us at our end: what its records behind common wrote, and what ours did. That is
  * all only if both sides hold the same at common, which the chain value proves; where it does not,
  * or either journal no longer reaches back to common, everything is dirty. Too much is harmless.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "agent/ship.h"
 #include "core/base/checked.h"
@@ -107,4 +112,20 @@ void ship_return_decide(struct ship *ship)
 	ship->prepare_generation = ship->generation;
 	ship->prepare_op.done = common_found;
 	journal_reader_seek(&ship->tail.reader, w->common_seq + 1, &ship->prepare_op);
+}
+
+void ship_return_refuse(struct ship *ship)
+{
+	struct frame frame = { .type = FRAME_REFUSE, .epoch = ship->group->dir.sb.epoch };
+	struct link_refuse refuse = { .code = LINK_REFUSE_DIVERGED, .epoch = frame.epoch };
+	int len;
+
+	snprintf(refuse.node, sizeof(refuse.node), "%s", ship->group->options.conf->node);
+	snprintf(refuse.text, sizeof(refuse.text),
+		 "what the standby holds up to %" PRIu64 " is not what this history has there",
+		 ship->welcome.durable.seq);
+	len = link_refuse_pack(&refuse, ship->control, sizeof(ship->control));
+	must(len >= 0);
+	frame.body_bytes = (uint32_t)len;
+	link_finish(ship->link, &frame, ship->control);
 }

@@ -110,6 +110,12 @@ static int admit_history(struct engine_group *group, const struct link_hello *he
 
 	if (common_seq == held_seq || rejoin_approved(group, hello))
 		return 0;
+	if (group->rejoin.parted_epoch == hello->epoch && hello->epoch > sb->epoch)
+		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
+			      "the copy here holds writes up to %" PRIu64
+			      " that are not those of the primary's history; holdfast demote %s "
+			      "here keeps them as salvage and lets it follow",
+			      held_seq, group->conf->name);
 	if (hello->epoch == sb->epoch)
 		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
 			      "the standby holds writes up to %" PRIu64

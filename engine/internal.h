@@ -151,6 +151,7 @@ enum cycle_state {
 struct rejoin {
 	bool diverged;		    /* a primary has come that lacks what is here */
 	uint64_t common_seq, epoch; /* of that primary */
+	uint64_t parted_epoch; /* its primary says that nothing is known to be common; 0 = none */
 	enum {
 		REJOIN_IDLE,
 		REJOIN_RUNNING,
@@ -435,6 +436,8 @@ void rejoin_session_over(struct engine_group *group);
 void rejoin_over(struct engine_group *group); /* there is nothing to be given up any more */
 void rejoin_welcome(struct engine_group *group, struct link_welcome *welcome);
 void rejoin_send_ranges(struct engine_group *group); /* right behind WELCOME */
+/* The primary has seen by the chain that histories differ which look the same. */
+void rejoin_refused(struct engine_group *group, const uint8_t *body, uint32_t len);
 void rejoin_task(struct engine_group *group);
 
 /* task.c */

@@ -7,6 +7,9 @@
  *                                             -> less: refused, until the operator's word
  *   with that word: salvage what is behind the common seq -> note its ranges -> WELCOME, RANGES
  *
+ * Two writers of one epoch look the same by their histories. The primary sees it by the chain and
+ * says so (REFUSE): then nothing is known to be common.
+ *
  * Invariant V2: nothing of this copy is given up (START accepted) before the records behind the
  * common seq are durable in a salvage file, as far as the journal holds them. Invariant V3: the
  * ranges sent cover everything that those records wrote; where that is not known, the chain value
@@ -32,6 +35,8 @@ uint64_t rejoin_common(const struct engine_group *group, const struct link_hello
 {
 	const struct superblock *sb = &group->dir.sb;
 
+	if (group->rejoin.parted_epoch == hello->epoch)
+		return 0;
 	return history_common(hello->history, hello->history_count, hello->head.seq, sb->history,
 			      sb->history_count, group->journal.durable_seq);
 }
@@ -94,7 +99,20 @@ void rejoin_over(struct engine_group *group)
 {
 	rejoin_session_over(group);
 	group->rejoin.diverged = false;
-	group->rejoin.common_seq = 0;
+	group->rejoin.common_seq = group->rejoin.parted_epoch = 0;
+}
+
+void rejoin_refused(struct engine_group *group, const uint8_t *body, uint32_t len)
+{
+	struct link_refuse refuse;
+
+	if (link_refuse_unpack(body, len, &refuse) || refuse.code != LINK_REFUSE_DIVERGED) {
+		session_error(group, "the primary sent a REFUSE that is not valid");
+		return;
+	}
+	group->rejoin.parted_epoch = group->session.hello.epoch;
+	rejoin_note(group, &group->session.hello);
+	session_end(group, refuse.text);
 }
 
 bool rejoin_busy(const struct engine_group *group)

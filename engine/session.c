@@ -556,6 +556,11 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 	case FRAME_START:
 		on_start(group, body, frame->body_bytes);
 		return 0;
+	case FRAME_REFUSE:
+		if (group->session.state != SESSION_WELCOMED)
+			break;
+		rejoin_refused(group, body, frame->body_bytes);
+		return 0;
 	case FRAME_HEARTBEAT:
 		on_heartbeat(group, body, frame->body_bytes);
 		return 0;

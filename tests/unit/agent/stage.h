@@ -72,10 +72,11 @@ struct stage_peer {
 	struct link_start start;
 	struct link_heartbeat beat;
 	struct link_bye said_bye;
-	unsigned hellos, starts, beats, byes, ends;
+	struct link_refuse said_refuse;
+	unsigned hellos, starts, beats, byes, ends, refuses;
 	uint64_t segments, segment_bytes, unacked_bytes, unacked_max_bytes;
 	uint64_t data_frames, data_bytes, zero_frames, zero_bytes, end_seq;
-	unsigned asked;	      /* HANDOVER frames */
+	unsigned asked; /* HANDOVER frames */
 	uint64_t asked_seq, asked_chain;
 	uint64_t sync_frames;	     /* of this connection */
 	uint64_t questions, answers; /* of this connection */

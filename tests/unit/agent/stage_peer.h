@@ -345,6 +345,11 @@ static inline int stage_peer_frame(void *owner, const struct frame *frame, const
 		peer->byes++;
 		link_close(peer->link);
 		break;
+	case FRAME_REFUSE:
+		sim_check(world, !link_refuse_unpack(body, frame->body_bytes, &peer->said_refuse));
+		peer->refuses++;
+		link_close(peer->link);
+		break;
 	default:
 		sim_fail(world, "a primary sends %s", frame_type_text(frame->type));
 	}

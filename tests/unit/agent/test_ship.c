@@ -140,6 +140,9 @@ static void diverges(struct stage *stage)
 	peer->seq -= 100;
 	peer->chain_wrong = 1; /* inside what the journal holds */
 	expect_diverged(stage, "history differs");
+	/* The standby cannot see that: it is told. */
+	sim_check(stage->world,
+		  peer->refuses > 0 && peer->said_refuse.code == LINK_REFUSE_DIVERGED);
 	peer->chain_wrong = 0;
 	sim_check(stage->world, stage_start(stage) == 0);
 	stage_converge(stage, "with the right one");

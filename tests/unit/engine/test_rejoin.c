@@ -234,6 +234,63 @@ UNIT(test_older_primary)
 	stage_run_sized(older_primary, 1, VOLUME_BYTES, 0, 0);
 }
 
+static void send_refuse(struct stage *stage, enum link_refuse_code code)
+{
+	struct link_refuse refuse = { .code = code, .epoch = stage->hello.epoch, .text = "chain" };
+	struct frame frame = { .type = FRAME_REFUSE };
+
+	frame.body_bytes =
+		(uint32_t)link_refuse_pack(&refuse, stage->body_buf, sizeof(stage->body_buf));
+	stage_send(stage, &frame, stage->body_buf);
+	sim_check(stage->world, stage_until(stage, stage_is_over));
+}
+
+/* Two writers of one epoch: only the chain, which the primary checks, tells them apart. */
+static void parted_unseen(struct stage *stage)
+{
+	struct engine_task task;
+
+	fill(stage);
+	keep_segments(stage);
+	stage_dial_welcome(stage);
+	send_refuse(stage, LINK_REFUSE_BUSY);
+	sim_check(stage->world, !stage_status(stage)->diverged);
+	/* The other one still is of our epoch: it is older, or it must be accepted first. */
+	stage_dial_welcome(stage);
+	send_refuse(stage, LINK_REFUSE_DIVERGED);
+	sim_check(stage->world, stage_status(stage)->diverged && stage->status.common_seq == 0);
+	sim_check(stage->world, demote(stage, &task) == -EPERM);
+	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	part(stage, 2, RECORDS, 2);
+	stage_dial_welcome(stage); /* it looks as if it continued */
+	sim_check(stage->world, !stage->welcome.diverged);
+	send_refuse(stage, LINK_REFUSE_DIVERGED);
+	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	sim_check(stage->world, strstr(stage->refuse.text, "holdfast demote g") != NULL);
+	sim_check(stage->world, demote(stage, &task) == 0);
+	/* The word outlives a restart, what the primary said does not: it says it again. */
+	stage_stop_engine(stage);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	stage_dial_welcome(stage);
+	sim_check(stage->world, !stage->welcome.diverged);
+	send_refuse(stage, LINK_REFUSE_DIVERGED);
+	stage_dial(stage);
+	sim_check(stage->world, stage_until(stage, ranges_are_there));
+	/* From the very beginning on: that is what both are known to share. */
+	sim_check(stage->world, stage->welcome.diverged && !stage->welcome.common_seq);
+	sim_check(stage->world,
+		  stage->welcome.common_chain == segment_chain_root(&stage->hello.group_uuid));
+	sim_check(stage->world, stage->range_count == 1 && stage->ranges[0].off == 0 &&
+					stage->ranges[0].len == RECORDS << 16);
+	sim_check(stage->world, sim_file_size(stage->standby, STAGE_DIR "/salvage/1-1-10") > 0);
+	follow(stage);
+}
+
+UNIT(test_parted_unseen)
+{
+	stage_run_sized(parted_unseen, 1, VOLUME_BYTES, 0, 0);
+}
+
 /* Records that the journal no longer holds: the ranges are not known, so none is told (V3). */
 static void reaches_back(struct stage *stage)
 {
@@ -466,7 +523,7 @@ UNIT(test_crashes)
 	for (unsigned kind = 0; kind < 2; kind++) {
 		crash_kind = kind ? SIM_POWER : SIM_KILL;
 		came_through = false;
-		for (crash_at = 0; !came_through; crash_at += 3 + crash_at / 40, runs++)
+		for (crash_at = 0; !came_through; crash_at += 5 + crash_at / 20, runs++)
 			stage_run_sized(crashes, 1, VOLUME_BYTES, 0, 0);
 	}
 	assert_in_range(runs, 30, 1000);
@@ -475,11 +532,11 @@ UNIT(test_crashes)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_diverged),	 cmocka_unit_test(test_by_itself),
-		cmocka_unit_test(test_older_primary),	 cmocka_unit_test(test_reaches_back),
-		cmocka_unit_test(test_round_trip),	 cmocka_unit_test(test_fenced_promote),
-		cmocka_unit_test(test_unserved_primary), cmocka_unit_test(test_locked),
-		cmocka_unit_test(test_crashes),
+		cmocka_unit_test(test_diverged),       cmocka_unit_test(test_by_itself),
+		cmocka_unit_test(test_older_primary),  cmocka_unit_test(test_parted_unseen),
+		cmocka_unit_test(test_reaches_back),   cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_fenced_promote), cmocka_unit_test(test_unserved_primary),
+		cmocka_unit_test(test_locked),	       cmocka_unit_test(test_crashes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
