@@ -18,6 +18,7 @@
 #include "core/base/macros.h"
 #include "core/base/units.h"
 #include "core/conf/peek.h"
+#include "core/conf/salvage_read.h"
 #include "core/io/tls.h"
 
 #define CONNECT_MS	  3000
@@ -192,6 +193,41 @@ static void check_volume(struct doctor *doctor, const struct conf_group *group,
 		(void)close(fd);
 }
 
+/* What a group's superblock says that somebody should know. */
+static void check_group(struct doctor *doctor, const char *check, const struct superblock *sb)
+{
+	const char *role = peek_role(sb);
+	unsigned count;
+	char dir[600];
+
+	if (sb->flags & SUPERBLOCK_HELD)
+		doctor_say(doctor, FINDING_FAIL, check,
+			   "see holdfast status; promote a standby, or use holdfast accept",
+			   "%s, epoch %" PRIu64 ", held", role, sb->epoch);
+	else if (sb->flags & SUPERBLOCK_HANDOVER)
+		doctor_say(doctor, FINDING_WARN, check,
+			   "restore the connection: it is not served before that node has answered",
+			   "%s, epoch %" PRIu64 ", %.100s was asked to take over", role, sb->epoch,
+			   sb->handover_node);
+	else if (sb->role == GROUP_FENCED)
+		doctor_say(
+			doctor, FINDING_WARN, check,
+			"it follows by itself, or waits for holdfast demote: see holdfast status",
+			"%s, epoch %" PRIu64, role, sb->epoch);
+	else if (sb->kept.undo_id)
+		doctor_say(doctor, FINDING_OK, check, "",
+			   "%s, epoch %" PRIu64 ", copied to, keeps seq %" PRIu64, role, sb->epoch,
+			   sb->kept.seq);
+	else
+		doctor_say(doctor, FINDING_OK, check, "", "%s, epoch %" PRIu64, role, sb->epoch);
+	(void)snprintf(dir, sizeof(dir), "%s/%s", doctor->conf->state_dir, sb->name);
+	count = salvage_count(dir);
+	if (count > 0)
+		doctor_say(doctor, FINDING_WARN, check,
+			   "look at it with holdfast salvage, then drop it", "%u salvage%s kept",
+			   count, count == 1 ? " is" : "s are");
+}
+
 void doctor_check_volumes(struct doctor *doctor)
 {
 	struct superblock *sb = calloc(1, sizeof(*sb));
@@ -210,9 +246,7 @@ void doctor_check_volumes(struct doctor *doctor)
 				   "restore it, or make the standby anew", "superblock: %s",
 				   res > 0 ? superblock_condition_text(res) : err_text(res));
 		else
-			doctor_say(doctor, sb->role == GROUP_FENCED ? FINDING_WARN : FINDING_OK,
-				   check, "the group was promoted elsewhere; it is not served here",
-				   "%s, epoch %" PRIu64, peek_role(sb), sb->epoch);
+			check_group(doctor, check, sb);
 		for (unsigned j = 0; j < group->volume_count; j++)
 			check_volume(doctor, group, &group->volumes[j], res == 0 ? sb : NULL);
 	}

@@ -109,6 +109,7 @@ def come_back(pair):
     follows(pair.alpha)
     check("! db" not in pair.alpha.cli("status").stdout, "an alarm is left")
     has(pair.alpha.cli("status").stdout, "1 salvage is kept")
+    has(pair.alpha.cli("doctor", ok=None).stdout, "1 salvage is kept")
 
 
 def salvage(pair, plan, lab):
@@ -132,7 +133,7 @@ def salvage(pair, plan, lab):
 def move_back(pair, branch):
     say("and home again: switchover")
     pair.caught_up("db", source=pair.beta, target=pair.alpha)
-    answer = json.loads(pair.beta.cli("switchover", "db", "--to", "alpha.example", "--expect-epoch", "2", "-o", "json").stdout)
+    answer = pair.beta.cli_json("switchover", "db", "--to", "alpha.example", "--expect-epoch", "2")
     check(answer["epoch"] == 3 and answer["seq"] == SHARED + 200 and answer["to"] == "alpha.example", f"{answer}")
     check(0 <= answer["held_seconds"] <= answer["took_seconds"], f"{answer}")
     pair.alpha.wait_serving("db")
