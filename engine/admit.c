@@ -133,7 +133,7 @@ static int admit_history(struct engine_group *group, const struct link_hello *he
 /* Below it nobody may write here. */
 static uint64_t ruling_epoch(const struct superblock *sb)
 {
-	return sb->role == GROUP_FENCED ? max_u64(sb->epoch, sb->fenced_by_epoch) : sb->epoch;
+	return max_u64(sb->epoch, sb->fenced_by_epoch);
 }
 
 int admit_hello(struct engine_group *group, const struct link_hello *hello, struct refusal *ret)
@@ -255,10 +255,10 @@ void admit_adopt(struct engine_group *group)
 					 .chain = start->base.chain,
 					 .bytes = start->base.bytes };
 
+	sb->fenced_by_epoch = 0;
+	memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
 	if (sb->role == GROUP_FENCED) {
 		sb->role = GROUP_STANDBY;
-		sb->fenced_by_epoch = 0;
-		memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
 		memset(sb->peers, 0, sizeof(sb->peers));
 		sb->peer_count = 0;
 	}

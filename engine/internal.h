@@ -167,6 +167,10 @@ struct rejoin {
 	uint64_t gap, left;
 	uint32_t held;
 	struct io_op op;
+	/* the ruling epoch on its way to the disk */
+	bool storing;
+	struct io_op store_op;
+	struct group_dir_store store;
 };
 
 struct engine_group {

@@ -52,6 +52,34 @@ bool rejoin_approved(const struct engine_group *group, const struct link_hello *
 	return (sb->flags & SUPERBLOCK_REJOIN) || group->conf->rejoin_auto;
 }
 
+static void remembered(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, rejoin.store_op);
+
+	group->rejoin.storing = false;
+	if (res < 0)
+		standby_fail(group, (int)res, "the superblock cannot be written");
+	standby_poke(group);
+}
+
+/* A higher epoch rules, and this copy does not follow it yet: whoever comes with a lower one is
+ * told, and a promote here goes beyond it, also after a restart. */
+static void remember_epoch(struct engine_group *group, const struct link_hello *hello)
+{
+	struct superblock *sb = &group->dir.sb;
+	struct rejoin *rejoin = &group->rejoin;
+
+	if (hello->epoch <= max_u64(sb->epoch, sb->fenced_by_epoch) || rejoin->storing ||
+	    group->state != ENGINE_READY)
+		return;
+	sb->fenced_by_epoch = hello->epoch;
+	memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
+	snprintf(sb->fenced_by, sizeof(sb->fenced_by), "%s", hello->node);
+	rejoin->storing = true;
+	rejoin->store_op.done = remembered;
+	group_dir_store(&group->dir, &rejoin->store, &rejoin->store_op);
+}
+
 void rejoin_note(struct engine_group *group, const struct link_hello *hello)
 {
 	struct rejoin *rejoin = &group->rejoin;
@@ -68,6 +96,7 @@ void rejoin_note(struct engine_group *group, const struct link_hello *hello)
 	rejoin->diverged = true;
 	rejoin->common_seq = common_seq;
 	rejoin->epoch = hello->epoch;
+	remember_epoch(group, hello);
 }
 
 bool rejoin_keeps_journal(const struct engine_group *group)
@@ -91,7 +120,7 @@ static void drop(struct engine_group *group)
 void rejoin_session_over(struct engine_group *group)
 {
 	group->session.diverged = false;
-	if (!rejoin_busy(group))
+	if (!salvage_busy(group->rejoin.salvage))
 		drop(group);
 }
 
@@ -117,7 +146,7 @@ void rejoin_refused(struct engine_group *group, const uint8_t *body, uint32_t le
 
 bool rejoin_busy(const struct engine_group *group)
 {
-	return salvage_busy(group->rejoin.salvage);
+	return salvage_busy(group->rejoin.salvage) || group->rejoin.storing;
 }
 
 static void take_segment(void *owner, const struct segment_header *header, const uint8_t *table)

@@ -102,7 +102,6 @@ static void primary_opened(struct io_op *op, int64_t res)
 	if (!res && sb->role == GROUP_PRIMARY) {
 		sb->role = GROUP_FENCED;
 		sb->fenced_by_epoch = sb->epoch;
-		sb->fenced_by[0] = 0;
 		memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
 		sb->flags |= SUPERBLOCK_REJOIN;
 		sb->flags &= ~(uint32_t)(SUPERBLOCK_HELD | SUPERBLOCK_CLEAN);

@@ -153,9 +153,17 @@ static void diverged(struct stage *stage)
 	sim_check(stage->world, stage->refuse.epoch == 1);
 	sim_check(stage->world,
 		  stage_status(stage)->diverged && stage->status.common_seq == COMMON);
-	/* Nothing happens to it before somebody says so, also over a restart. */
-	stage_stop_engine(stage);
+	/* Nothing happens to it before somebody says so, also over a restart. But it knows who
+	 * rules. */
+	sim_run_for(stage->world, 10 * SIM_MS);
+	stage_crash(stage, SIM_POWER);
 	sim_check(stage->world, stage_start_engine(stage) == 0);
+	stage->hello.epoch = 1;
+	stage->hello.history_count = 1;
+	stage_dial_refused(stage, LINK_REFUSE_STALE_EPOCH);
+	sim_check(stage->world, stage->refuse.epoch == 2);
+	stage->hello.epoch = 2;
+	stage->hello.history_count = 2;
 	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
 	task = (struct engine_task){
 		.kind = ENGINE_REJOIN, .has_expect_epoch = true, .expect_epoch = 2, .done = on_task
@@ -186,6 +194,23 @@ static void diverged(struct stage *stage)
 UNIT(test_diverged)
 {
 	stage_run_sized(diverged, 1, VOLUME_BYTES, 0, 0);
+}
+
+/* It is the better copy, says the operator: its epoch is above the one that ruled. */
+static void promoted_instead(struct stage *stage)
+{
+	fill(stage);
+	part(stage, 6, COMMON, 1);
+	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	sim_check(stage->world, stage_promote(stage, false) == 0);
+	sim_check(stage->world, stage->promote.epoch == 7 && stage->promote.seq == RECORDS);
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, sb.role == GROUP_PRIMARY && !sb.fenced_by_epoch);
+}
+
+UNIT(test_promoted_instead)
+{
+	stage_run_sized(promoted_instead, 1, VOLUME_BYTES, 0, 0);
 }
 
 /* By configuration; and the ruling history is shorter than ours. */
@@ -532,11 +557,12 @@ UNIT(test_crashes)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_diverged),       cmocka_unit_test(test_by_itself),
-		cmocka_unit_test(test_older_primary),  cmocka_unit_test(test_parted_unseen),
-		cmocka_unit_test(test_reaches_back),   cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_fenced_promote), cmocka_unit_test(test_unserved_primary),
-		cmocka_unit_test(test_locked),	       cmocka_unit_test(test_crashes),
+		cmocka_unit_test(test_diverged),	 cmocka_unit_test(test_by_itself),
+		cmocka_unit_test(test_promoted_instead), cmocka_unit_test(test_older_primary),
+		cmocka_unit_test(test_parted_unseen),	 cmocka_unit_test(test_reaches_back),
+		cmocka_unit_test(test_round_trip),	 cmocka_unit_test(test_fenced_promote),
+		cmocka_unit_test(test_unserved_primary), cmocka_unit_test(test_locked),
+		cmocka_unit_test(test_crashes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
