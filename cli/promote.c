@@ -6,36 +6,12 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/document.h"
 #include "core/base/macros.h"
-#include "core/base/units.h"
 
 #define PROMOTE_SECONDS	    600u
 #define PROMOTE_SECONDS_MAX 86400u
 #define MARK_TIMEOUT_MS	    30000u
-
-static uint64_t number_of(const json_t *json, const char *key)
-{
-	json_int_t value = json_integer_value(json_object_get(json, key));
-
-	return value > 0 ? (uint64_t)value : 0;
-}
-
-/* A duration of the document for people. */
-static const char *duration_of(const json_t *json, const char *key, char text[UNITS_TEXT_BYTES])
-{
-	const json_t *value = json_object_get(json, key);
-
-	if (!json_is_number(value))
-		return "unknown";
-	return units_format_duration((uint64_t)(json_number_value(value) * 1e9 + 0.5), text);
-}
-
-static const char *text_of(const json_t *json, const char *key)
-{
-	const char *text = json_string_value(json_object_get(json, key));
-
-	return text ? text : "";
-}
 
 static void show_volumes(const json_t *json)
 {
@@ -44,8 +20,8 @@ static void show_volumes(const json_t *json)
 	for (size_t i = 0; i < json_array_size(volumes); i++) {
 		const json_t *volume = json_array_get(volumes, i);
 
-		printf("  volume         %s: %s\n", text_of(volume, "volume"),
-		       text_of(volume, "uri"));
+		printf("  volume         %s: %s\n", doc_text(volume, "volume"),
+		       doc_text(volume, "uri"));
 	}
 }
 
@@ -53,63 +29,64 @@ static void show_promoted(const json_t *json)
 {
 	const json_t *lost = json_object_get(json, "lost");
 	char text[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES];
-	uint64_t epoch = number_of(json, "epoch");
+	uint64_t epoch = doc_u64(json, "epoch");
 
-	if (strcmp(text_of(json, "result"), "already") == 0) {
+	if (strcmp(doc_text(json, "result"), "already") == 0) {
 		printf("group %s is primary here already, under epoch %" PRIu64 ", and is served\n",
-		       text_of(json, "group"), epoch);
+		       doc_text(json, "group"), epoch);
 		show_volumes(json);
 		return;
 	}
 	printf("group %s is primary here under epoch %" PRIu64 ", after %s\n",
-	       text_of(json, "group"), epoch, duration_of(json, "total_seconds", text));
-	printf("  recovered to   seq %" PRIu64 "%s%s\n", number_of(json, "seq"),
-	       text_of(json, "position_time")[0] ? ", written " : "",
-	       text_of(json, "position_time"));
-	if (number_of(lost, "writes") == 0)
+	       doc_text(json, "group"), epoch, doc_duration(json, "total_seconds", text));
+	printf("  recovered to   seq %" PRIu64 "%s%s\n", doc_u64(json, "seq"),
+	       doc_text(json, "position_time")[0] ? ", written " : "",
+	       doc_text(json, "position_time"));
+	if (doc_u64(lost, "writes") == 0)
 		printf("  known lost     nothing\n");
 	else
-		printf("  known lost     %" PRIu64 " writes, %s, %s\n", number_of(lost, "writes"),
-		       units_format_size(number_of(lost, "bytes"), size),
-		       duration_of(lost, "seconds", text));
-	if (!strcmp(text_of(json, "acknowledged_lost"), "none"))
+		printf("  known lost     %" PRIu64 " writes, %s, %s\n", doc_u64(lost, "writes"),
+		       units_format_size(doc_u64(lost, "bytes"), size),
+		       doc_duration(lost, "seconds", text));
+	if (!strcmp(doc_text(json, "acknowledged_lost"), "none"))
 		printf("  acknowledged   nothing is lost: mode sync with on_sync_loss = freeze\n");
-	else if (!strcmp(text_of(json, "acknowledged_lost"), "none-when-last-heard"))
+	else if (!strcmp(doc_text(json, "acknowledged_lost"), "none-when-last-heard"))
 		printf("  acknowledged   nothing was lost when last heard: mode sync; what the old "
 		       "primary acknowledged alone after its sync_timeout is\n");
-	printf("  last heard     %s before\n", duration_of(json, "heard_seconds_ago", text));
+	printf("  last heard     %s before\n", doc_duration(json, "heard_seconds_ago", text));
 	show_volumes(json);
 }
 
 /* What the operator is about to give up, as far as the standby knows. */
 static bool confirm(const struct cli *cli, const char *group, bool force)
 {
-	struct control_reply reply = { .json = NULL };
-	char path[300], error[512], question[640], text[UNITS_TEXT_BYTES];
-	const json_t *standby, *lag;
+	json_t *json = doc_group(cli, "engine", group);
+	const json_t *standby = json_object_get(json, "standby");
+	const json_t *lag = json_object_get(standby, "lag"),
+		     *kept = json_object_get(standby, "kept");
+	char question[1024], back[200] = "", text[UNITS_TEXT_BYTES];
 	bool yes;
 
-	(void)snprintf(path, sizeof(path), "/v1/groups/%s", group);
-	if (cli_call(cli, "engine", "GET", path, NULL, 5000, &reply, error, sizeof(error)) != 0 ||
-	    reply.status != 200) {
-		/* The promotion itself will say what is wrong. */
-		control_reply_free(&reply);
+	/* The promotion itself will say what is wrong. */
+	if (!json)
 		return true;
-	}
-	standby = json_object_get(reply.json, "standby");
-	lag = json_object_get(standby, "lag");
+	if (json_is_object(kept))
+		(void)snprintf(back, sizeof(back),
+			       "It is being copied to, and goes back to seq %" PRIu64 " of %s. ",
+			       doc_u64(kept, "seq"),
+			       doc_text(kept, "time")[0] ? doc_text(kept, "time") : "unknown time");
 	(void)snprintf(question, sizeof(question),
 		       "%s is %s here, epoch %" PRIu64 ", %" PRIu64 " writes (%s) behind %s, %s. "
-		       "Make this node its primary%s?",
-		       group, text_of(reply.json, "role"), number_of(reply.json, "epoch"),
-		       number_of(lag, "writes"), duration_of(lag, "seconds", text),
-		       text_of(standby, "source")[0] ? text_of(standby, "source") : "its primary",
+		       "%sMake this node its primary%s?",
+		       group, doc_text(json, "role"), doc_u64(json, "epoch"),
+		       doc_u64(lag, "writes"), doc_duration(lag, "seconds", text),
+		       doc_text(standby, "source")[0] ? doc_text(standby, "source") : "its primary",
 		       json_is_true(json_object_get(standby, "connected"))
 			       ? "which is alive and connected"
 			       : "which is not connected",
-		       force ? ", whatever the other side does" : "");
+		       back, force ? ", whatever the other side does" : "");
 	yes = cli_confirm(cli, question);
-	control_reply_free(&reply);
+	json_decref(json);
 	return yes;
 }
 
@@ -156,9 +133,8 @@ int cli_promote(struct cli *cli, int argc, char **argv)
 	if (cli_parse(cli, argc, argv, options, array_len(options), 1, 1, &first, &code) ==
 	    CLI_STOP)
 		return code;
-	if (expect && (units_parse_u64(expect, &epoch) != 0 || epoch > INT64_MAX))
-		return cli_fail(cli, EXIT_USAGE, "usage", "write the epoch that status shows",
-				"promote: '%s' is no epoch", expect);
+	if (expect && (code = doc_epoch(cli, argv[0], expect, &epoch)) != EXIT_OK)
+		return code;
 	if (timeout && (units_parse_u64(timeout, &seconds) != 0 || seconds < 1 ||
 			seconds > PROMOTE_SECONDS_MAX))
 		return cli_fail(cli, EXIT_USAGE, "usage", "write whole seconds",
@@ -203,7 +179,7 @@ int cli_mark(struct cli *cli, int argc, char **argv)
 	if (cli->json)
 		return cli_print_json(reply.json);
 	printf("mark '%s' is at seq %" PRIu64 " of group %s\n", argv[first + 1],
-	       number_of(reply.json, "seq"), argv[first]);
+	       doc_u64(reply.json, "seq"), argv[first]);
 	control_reply_free(&reply);
 	return EXIT_OK;
 }
