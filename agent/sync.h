@@ -53,6 +53,7 @@ struct question {
 
 struct extents_user { /* whose walk it is */
 	void *owner;
+	bool patient; /* what it reads may be sent later */
 	/* Its length is known: the walk may go on behind it. `ask` may still be changed. */
 	void (*measured)(void *owner, struct extent *extent);
 	/* It cannot be read; it is free again. */

@@ -44,8 +44,11 @@ static void stamp(struct extent *extent)
 	extent->stamp = extents->group->head_seq;
 	extent->state = EXTENT_READY;
 	list_push_back(&extents->ready, &extent->link);
-	/* It is sent once the stamp is durable: that does not wait for its ordinary time. */
-	commit_flush(extents->group, extent->stamp);
+	/* It is sent once the stamp is durable. For a copy that does not wait for its ordinary
+	 * time; who is patient makes the journal flush no more often, unless nothing goes on
+	 * without. */
+	if (!extents->user->patient || extents->busy == EXTENTS)
+		commit_flush(extents->group, extent->stamp);
 	read_end(extents->group, &extent->ticket);
 	ship_pump(extents->ship);
 }

@@ -418,6 +418,7 @@ int ship_verify_new(struct ship *ship, struct verify **ret_verify)
 	verify->group = ship->group;
 	verify->extents = ship->extents;
 	verify->user = (struct extents_user){ .owner = verify,
+					      .patient = true,
 					      .measured = measured,
 					      .unreadable = unreadable,
 					      .send = send_question,

@@ -284,9 +284,11 @@ void copy_status(const struct engine_group *group, struct status_sync *s)
 	if (!s->active)
 		return;
 	s->total_bytes = copy->total_bytes;
-	s->done_bytes = min_u64(copy->done_bytes, copy->total_bytes);
+	/* What came, or, where ranges were found equal, what the primary has no longer to do. */
+	s->done_bytes = max_u64(min_u64(copy->done_bytes, copy->total_bytes),
+				sub_floor_u64(copy->total_bytes, copy->left_bytes));
 	if (took_ms)
-		s->rate_bytes_per_s = copy->done_bytes * 1000 / took_ms;
+		s->rate_bytes_per_s = s->done_bytes * 1000 / took_ms;
 	if (s->rate_bytes_per_s)
 		s->left_ns =
 			(s->total_bytes - s->done_bytes) * 1000 / s->rate_bytes_per_s * 1000000;

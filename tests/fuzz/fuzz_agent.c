@@ -55,6 +55,7 @@ static struct play {
 	struct io_op accept_op, tls_op;
 	struct link_hello hello;
 	uint64_t sent_seq, epoch_said;
+	uint64_t asked, answered; /* ranges to compare, in this connection */
 	uint8_t place[SEGMENT_TOTAL_MAX_BYTES];
 	struct status_group status;
 	struct group_init init;
@@ -117,6 +118,12 @@ static int on_frame(void *owner, const struct frame *frame, const uint8_t *body)
 		break;
 	case FRAME_SEGMENT:
 		play.sent_seq = frame->arg1;
+		break;
+	case FRAME_START:
+		play.asked = play.answered = 0;
+		break;
+	case FRAME_SYNC_HASH:
+		play.asked++;
 		break;
 	default:
 		break;
@@ -190,6 +197,7 @@ static void welcome(void)
 	welcome.applied_seq = min_u64(how & 4 ? number() : 0, welcome.durable.seq);
 	welcome.syncing = how & 8;
 	welcome.empty = how & 16;
+	welcome.seeded = how & 4;
 	welcome.window_bytes = how & 32 ? number() : 1u << 20;
 	welcome.history_count = how & 64 ? (uint32_t)take(1) % 3 : 1;
 	for (uint32_t i = 0; i < welcome.history_count; i++)
@@ -323,9 +331,22 @@ static void write_some(void)
 	export->ops->submit(export, &write->request);
 }
 
+static void task_done(struct agent_task *task)
+{
+	(void)task;
+}
+
+static void ask(struct agent_task task)
+{
+	if (play.has_failed || !play.is_started || play.started != 0)
+		return;
+	task.done = task_done;
+	agent_group_task(play.group, &task);
+}
+
 static void step(void)
 {
-	switch (take(1) % 11) {
+	switch (take(1) % 14) {
 	case 0:
 	case 1:
 		welcome();
@@ -361,6 +382,21 @@ static void step(void)
 	case 9:
 		sim_run_for(play.world, take(1) * SIM_MS * 4);
 		agent_group_status(play.group, &play.status);
+		break;
+	case 10: /* as they are due, most of them */
+		say(&(struct frame){ .type = FRAME_HASH_RESULT,
+				     .epoch = 1,
+				     .seq = take(1) % 8 ? ++play.answered : number(),
+				     .arg1 = take(1) & 1 },
+		    NULL);
+		break;
+	case 11:
+		ask((struct agent_task){ .kind = AGENT_VERIFY, .repair = take(1) & 1 });
+		break;
+	case 12:
+		ask((struct agent_task){ .kind = take(1) & 1 ? AGENT_RESYNC : AGENT_VERIFY_STOP,
+					 .everything = take(1) & 1,
+					 .compare = take(1) & 1 });
 		break;
 	default:
 		link_close(play.link);

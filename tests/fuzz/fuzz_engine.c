@@ -150,6 +150,15 @@ static void extent(struct stage *stage)
 	const uint8_t *bytes = body;
 
 	stage_pattern(body, len, take(1), true);
+	if (how & 64) { /* a question, now and then with the right hash */
+		frame.type = FRAME_SYNC_HASH;
+		frame.arg2 = frame_range_arg((uint16_t)(take(1) % 3), len / 512);
+		frame.body_bytes = FRAME_HASH_BYTES;
+		hash128(how & 128 ? body : stage->content[0], len, packed);
+		stage->asked++;
+		send_frame(stage, &frame, packed);
+		return;
+	}
 	frame.arg2 = frame_range_arg((uint16_t)(take(1) % 3), how & 1 ? len / 512 : len);
 	if (!(how & 1))
 		frame.body_bytes = len;
