@@ -394,6 +394,50 @@ UNIT(test_no_false_difference_beside_writes)
 	stage_run_raw(hammered, 1, long_journal);
 }
 
+/* Bursts, and a journal that is slow: records come into the very segment of a stamp. */
+static void bursts(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+	uint64_t state = 9, rounds = 0;
+
+	fill(stage);
+	sim_fault_add(stage->world, &(struct sim_fault){ .node = stage->node,
+							 .pattern = "*journal*",
+							 .ops = SIM_WRITE,
+							 .action = SIM_DELAY,
+							 .delay_ns = 3 * SIM_MS });
+	while (rounds++ < 150) {
+		struct stage_request *writes[32];
+
+		if (!status(stage)->verify.active)
+			sim_check(stage->world, verify(stage, true) == 0);
+		for (unsigned i = 0; i < array_len(writes); i++) {
+			uint64_t off;
+
+			state = state * 6364136223846793005ull + 1442695040888963407ull;
+			off = (state >> 33) % (STAGE_VOLUME_BYTES / 512 - 8) * 512;
+			writes[i] = stage_write(stage, i % 2, off, 4096, 0);
+			sim_run_for(stage->world, (state >> 60) * 20000);
+		}
+		for (unsigned i = 0; i < array_len(writes); i++)
+			sim_check(stage->world, stage_wait(stage, writes[i]) == 0);
+	}
+	sim_check(stage->world, peer->verified > 2 && peer->starts == 1);
+	sim_check(stage->world, peer->differing == 0);
+	stage_converge(stage, "bursts");
+}
+
+static void long_fast(struct stage *stage)
+{
+	stage->slots = 64;
+	stage->group_conf.verify_rate_bytes = 64 << 20;
+}
+
+UNIT(test_no_false_difference_in_a_segment)
+{
+	stage_run_raw(bursts, 1, long_fast);
+}
+
 /* The link breaks: it goes on where it was. A copy in between: from the beginning. */
 static void interrupted(struct stage *stage)
 {
@@ -628,6 +672,7 @@ int main(void)
 		cmocka_unit_test(test_found),
 		cmocka_unit_test(test_repaired),
 		cmocka_unit_test(test_no_false_difference_beside_writes),
+		cmocka_unit_test(test_no_false_difference_in_a_segment),
 		cmocka_unit_test(test_interrupted),
 		cmocka_unit_test(test_stopped),
 		cmocka_unit_test(test_rate),
