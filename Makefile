@@ -289,11 +289,13 @@ check-asan check-tsan: check-%: ## unit tests and corpora under a sanitizer
 	+$(Q)$(MAKE) FLAVOUR=$* build-tests
 	$(Q)OUT=$(abspath $(OUT)/$*) SEEDS=$(SEEDS) TESTS='$(TESTS)' tests/run unit fuzz
 
-.PHONY: sim torture mutants fuzz bench demo
+.PHONY: sim model torture mutants fuzz bench demo
 sim: programs ## simulate: SEED=n replays one run and tells its story, else SEEDS runs
 	$(Q)[[ -x $(OUT)/holdfast-sim ]] || { \
 		echo "sim: tests/sim/main.c is not there" >&2; exit 1; }
 	$(Q)$(OUT)/holdfast-sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+model: deps ## search the model of epochs, return and switchover with spin, and its planted bugs
+	$(Q)OUT=$(abspath $(OUT)) tests/model/run
 torture: programs ## simulate fresh random seeds for MINUTES (10), stop at the first failure
 	$(Q)OUT=$(abspath $(OUT)) tools/torture $(MINUTES)
 mutants: ## plant the bugs of tests/mutants, one at a time: each must be noticed (T=name)
