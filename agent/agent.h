@@ -20,7 +20,8 @@ struct agent_events {
 	void *owner;
 	/* start finished: 0 = serving; else the group is not served and status says why (positive
 	 * or negative errno: -ESTALE fenced by a higher epoch, -EBUSY somebody else owns the
-	 * directory, -EUCLEAN damaged) */
+	 * directory, -EUCLEAN damaged). -EPERM: it is held (status: held, agent/held.h); called
+	 * again, with 0, when it is served after all. */
 	void (*started)(void *owner, struct agent_group *group, int res);
 	/* the group stopped serving by itself: fenced, or its journal failed. Exports must go away
 	 * at once. */

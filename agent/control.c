@@ -81,6 +81,9 @@ static void fail_with(const struct service_result *result, struct control_respon
 	} else if (result->res == -ESTALE) {
 		code = EXIT_CONFLICT;
 		reason = "not-primary";
+	} else if (result->res == -EPERM) {
+		code = EXIT_REFUSED;
+		reason = "held";
 	} else if (result->res == -EWOULDBLOCK || result->res == -EBUSY) {
 		code = EXIT_CONFLICT;
 		reason = "owned-elsewhere";

@@ -3,6 +3,7 @@
  * Life of a primary's group: start, settle, serve, stop; and the two ways out, fenced and failed.
  *
  *   STARTING -> SETTLING -> SERVING -> STOPPING -> STOPPED
+ *                  |  ^--- accepted ---- HELD (held.h)
  *                  |           |
  *                  +-----------+--> FENCED (a higher epoch rules)  or  FAILED (an invariant of the
  * disk broke)
@@ -17,7 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/internal.h"
+#include "agent/ship.h"
 
 #define STOP_POLL_NS		  2000000ull
 #define WRITESET_BYTES_PER_EXTENT 4096u
@@ -99,7 +100,7 @@ void agent_group_start(struct agent_group *group)
 	recover_start(group);
 }
 
-static void report_started(struct agent_group *group, int res)
+void agent_report_started(struct agent_group *group, int res)
 {
 	struct agent_events *events = &group->options.events;
 
@@ -110,14 +111,21 @@ static void report_started(struct agent_group *group, int res)
 
 void agent_may_serve(struct agent_group *group)
 {
-	if (group->state != AGENT_SETTLING || (group->unsettled && !group->settle_over) ||
+	/* HELD without the flag: a standby had not said whether it took over, and now has. */
+	bool waits = group->state == AGENT_SETTLING ||
+		     (group->state == AGENT_HELD && !(group->dir.sb.flags & SUPERBLOCK_HELD) &&
+		      !group->held.task);
+
+	if (!waits || (group->unsettled && !group->settle_over) ||
 	    group->handover.state != HANDOVER_NONE)
 		return;
+	group->held.text[0] = 0;
+	group->fail_res = 0;
 	io_timer_stop(group->io, &group->settle_timer);
 	group->state = AGENT_SERVING;
 	group->served = true;
 	io_timer_start(group->io, &group->checkpoint_timer, group->conf->checkpoint_interval_ns);
-	report_started(group, 0);
+	agent_report_started(group, 0);
 }
 
 static void settle_due(struct io_timer *timer)
@@ -125,6 +133,8 @@ static void settle_due(struct io_timer *timer)
 	struct agent_group *group = container_of(timer, struct agent_group, settle_timer);
 
 	group->settle_over = true;
+	if (group->handover.state != HANDOVER_NONE)
+		held_wait(group);
 	agent_may_serve(group);
 }
 
@@ -133,6 +143,27 @@ void agent_settled(struct agent_group *group)
 	must(group->unsettled);
 	group->unsettled--;
 	agent_may_serve(group);
+}
+
+static void settle_begin(struct agent_group *group)
+{
+	group->unsettled = group->ship_count;
+	group->settle_over = false;
+	group->settle_timer.fire = settle_due;
+	io_timer_start(group->io, &group->settle_timer,
+		       group->ship_count ? group->conf->settle_timeout_ns : 0);
+}
+
+void agent_settle_again(struct agent_group *group)
+{
+	if (group->state == AGENT_HELD) {
+		group->state = AGENT_SETTLING;
+		for (unsigned i = 0; i < group->ship_count; i++)
+			group->ships[i]->settled = false;
+		settle_begin(group);
+	}
+	for (unsigned i = 0; i < group->ship_count; i++)
+		ship_retry(group->ships[i]);
 }
 
 static bool is_standby(const struct agent_group *group, const char *node)
@@ -231,7 +262,7 @@ void recover_done(struct agent_group *group, int res)
 				 strerror(-res));
 		if (group->dir_open && group->dir.sb.role != GROUP_PRIMARY)
 			let_go(group);
-		report_started(group, res);
+		agent_report_started(group, res);
 		if (group->stop_wanted)
 			agent_group_stop(group);
 		return;
@@ -241,15 +272,10 @@ void recover_done(struct agent_group *group, int res)
 	group->state = AGENT_SETTLING;
 	agent_drain_floor(group);
 	syncmode_start(group);
-	group->unsettled = group->ship_count;
-	group->settle_over = false;
-	if (group->dir.sb.flags & SUPERBLOCK_HANDOVER)
-		(void)handover_resume(group);
-	group->settle_timer.fire = settle_due;
-	io_timer_start(group->io, &group->settle_timer,
-		       group->ship_count ? group->conf->settle_timeout_ns : 0);
+	settle_begin(group);
 	for (unsigned i = 0; i < group->ship_count; i++)
 		ship_start(group->ships[i]);
+	held_start(group);
 }
 
 static void leave_service(struct agent_group *group, enum agent_state state, int res)
@@ -275,10 +301,11 @@ static void leave_service(struct agent_group *group, enum agent_state state, int
 	}
 	if (state == AGENT_FAILED)
 		handover_failed(group, res);
+	held_over(group);
 	if (state == AGENT_FENCED && !stopping)
 		let_go(group);
 	if (!group->reported)
-		report_started(group, res);
+		agent_report_started(group, res);
 	else if (served && events->failed)
 		events->failed(events->owner, group, res);
 }
@@ -311,6 +338,7 @@ void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node)
 	snprintf(group->detail, sizeof(group->detail),
 		 "fenced: epoch %llu rules at %s; serving has stopped", (unsigned long long)epoch,
 		 node);
+	sb->flags &= ~(uint32_t)SUPERBLOCK_HELD;
 	handover_fenced(group, epoch, node);
 	if (group->handover.taken)
 		snprintf(group->detail, sizeof(group->detail),
@@ -396,6 +424,7 @@ void agent_group_stop(struct agent_group *group)
 	}
 	if (group->state == AGENT_SERVING || group->state == AGENT_SETTLING) {
 		handover_stop(group);
+		held_over(group);
 		group->state = AGENT_STOPPING;
 		group->state_op.done = NULL;
 		group->clean_stored = false;
@@ -403,6 +432,8 @@ void agent_group_stop(struct agent_group *group)
 		capture_fail_stalled(group, -ESHUTDOWN);
 		syncmode_leave(group);
 	}
+	if (group->state == AGENT_HELD)
+		held_over(group);
 	group->settle_timer.fire = stop_poll;
 	io_timer_start(group->io, &group->settle_timer, 0);
 }

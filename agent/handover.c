@@ -289,6 +289,14 @@ void handover_forget(struct agent_group *group)
 	sb->handover_seq = 0;
 }
 
+void handover_accepted(struct agent_group *group)
+{
+	if (group->handover.state == HANDOVER_NONE)
+		return;
+	go_on(group);
+	tell(group, -EAGAIN, "the operator has accepted that the standby does not answer");
+}
+
 void handover_lost(struct agent_group *group, const struct ship *ship)
 {
 	struct handover *handover = &group->handover;

@@ -74,7 +74,9 @@ void handover_failed(struct agent_group *group, int res);
 void handover_stop(struct agent_group *group);
 /* Fenced, and the directory is let go of: the waiting user is told. */
 void handover_over(struct agent_group *group);
-/* The operator's word takes the place of the standby's; the caller stores the superblock. */
+/* Out of the superblock in memory; the caller stores it. */
 void handover_forget(struct agent_group *group);
+/* The operator's word, stored, takes the place of the standby's: requests go on. */
+void handover_accepted(struct agent_group *group);
 
 #endif

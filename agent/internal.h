@@ -15,6 +15,7 @@
 
 #include "agent/agent.h"
 #include "agent/handover.h"
+#include "agent/held.h"
 #include "core/group/apply.h"
 #include "core/group/group_dir.h"
 #include "core/group/journal.h"
@@ -33,6 +34,7 @@ struct sync;
 enum agent_state {
 	AGENT_STARTING,
 	AGENT_SETTLING, /* recovered; asking peers whether a higher epoch rules */
+	AGENT_HELD, /* not served before the operator accepts what was found: held.h */
 	AGENT_SERVING,
 	AGENT_STOPPING,
 	AGENT_STOPPED,
@@ -178,6 +180,7 @@ struct agent_group {
 	int fail_res;
 
 	struct handover handover;
+	struct held held;
 
 	/* marks */
 	struct io_op *mark_op;
@@ -202,6 +205,9 @@ static inline bool agent_is_out(const struct agent_group *group)
 void agent_fail(struct agent_group *group, int res, const char *text);
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);
 void agent_journal_failed(void *owner, int res, const char *text);
+void agent_report_started(struct agent_group *group, int res);
+/* Asks every standby anew, under a new epoch, before anything is served; one that serves goes on. */
+void agent_settle_again(struct agent_group *group);
 void agent_may_serve(struct agent_group *group); /* what a start waits for may be there */
 void agent_settled(struct agent_group *group);	 /* a standby has said that no higher epoch rules */
 void agent_step_stop(struct agent_group *group); /* something that a stop waits for has happened */

@@ -249,6 +249,11 @@ static void group_started(void *owner, struct agent_group *group, int res)
 
 	service->group = group;
 	service->was_served = res == 0;
+	if (res == 0 && agent_service_state(service) == SERVICE_FAILED) {
+		service->error[0] = '\0';
+		log_info("group was held and is served now", "group=%s socket=%s",
+			 service->group_conf->name, service->socket_path);
+	}
 	if (res == 0)
 		res = start_nbd(service);
 	if (res != 0)

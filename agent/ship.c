@@ -62,6 +62,14 @@ static void wait_to_retry(struct ship *ship)
 	io_timer_start(io, &ship->retry_timer, delay);
 }
 
+void ship_retry(struct ship *ship)
+{
+	if (ship->state != SHIP_WAITING || !ship->retry_timer.deadline_ns)
+		return;
+	ship->attempts = 0;
+	io_timer_start(ship->group->io, &ship->retry_timer, 0);
+}
+
 static void drop_connection(struct ship *ship)
 {
 	ship->generation++;
@@ -198,9 +206,11 @@ static void connect_now(struct ship *ship)
 {
 	struct io_address address;
 
-	/* What an earlier connection left in flight must come back first: it uses the same ops. */
+	/* What an earlier connection left in flight must come back first: it uses the same ops. And
+	 * an epoch is named to nobody before it is durable. */
 	if (ship->connect_pending || ship->tail_pending || ship->prepare_pending ||
-	    !ship_sync_quiet(ship->sync) || !ship_extents_quiet(ship->extents)) {
+	    !ship_sync_quiet(ship->sync) || !ship_extents_quiet(ship->extents) ||
+	    ship->group->held.task) {
 		io_timer_start(ship->group->io, &ship->retry_timer, BACKOFF_MIN_NS / 10);
 		return;
 	}
@@ -341,6 +351,7 @@ static void resume_at(struct ship *ship, const struct journal_position *at)
 	const struct link_position *theirs = &ship->welcome.durable;
 
 	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
+		held_by_chain(ship);
 		ship->refused = true;
 		ship_return_refuse(ship);
 		ship_disconnect(ship,
@@ -387,16 +398,14 @@ static void position_found(struct io_op *op, int64_t res)
 	ship->prepare_pending = false;
 	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
 		return;
-	if (res == -ENOENT) {
+	if (res == -ENOENT)
 		prepare_reset(ship, !ship->peer->needs_sync || ship->welcome.syncing);
-		return;
-	}
-	if (res < 0) {
+	else if (res < 0)
 		ship_disconnect(ship, ship->group->journal.error[0] ? ship->group->journal.error
 								    : "the journal cannot be read");
-		return;
-	}
-	resume_at(ship, &ship->tail.reader.at);
+	else
+		resume_at(ship, &ship->tail.reader.at);
+	settle(ship);
 }
 
 /* The last seq before our epoch: what everybody who followed the same history may hold. */
@@ -481,6 +490,8 @@ static int on_refuse(struct ship *ship, const struct frame *frame, const uint8_t
 	if (!valid)
 		return -EPROTO;
 	ship->refused = refuse.code != LINK_REFUSE_BUSY;
+	if (epoch == ship->group->dir.sb.epoch)
+		held_by_refusal(ship, &refuse);
 	if (epoch && refuse.code != LINK_REFUSE_BUSY && refuse.code != LINK_REFUSE_ERROR &&
 	    refuse.code != LINK_REFUSE_UNSPECIFIED)
 		settle(ship);
@@ -500,8 +511,15 @@ static int on_welcome(struct ship *ship, const struct frame *frame, const uint8_
 	}
 	ship->ranges_left = ship->welcome.diverged ? ship->welcome.ranges : 0;
 	handover_welcomed(ship->group, ship);
-	settle(ship);
+	if (held_by_welcome(ship) || ship->group->state == AGENT_HELD) {
+		ship->refused = true;
+		ship_disconnect(ship, "the group is held: nothing was sent");
+		return 0;
+	}
 	ship_decide(ship);
+	/* Where the chain has to be looked up, position_found() may hold the group. */
+	if (!ship->prepare_pending || ship->prepare_op.done != position_found)
+		settle(ship);
 	return 0;
 }
 

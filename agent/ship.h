@@ -106,6 +106,7 @@ struct ship {
 };
 
 /* ship.c */
+void ship_retry(struct ship *ship); /* at once, if it waits for its next attempt */
 void ship_disconnect(struct ship *ship, const char *text); /* and try again later */
 /* ship.c: the release that decide_due waited for is over. */
 void ship_decide(struct ship *ship);

@@ -11,6 +11,8 @@ static const char *state_text(const struct agent_group *group)
 		return "starting";
 	case AGENT_SETTLING:
 		return "settling";
+	case AGENT_HELD:
+		return "held";
 	case AGENT_SERVING:
 		return "serving";
 	case AGENT_STOPPING:
@@ -89,6 +91,10 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 		fill_settling(group, s);
 	if (!agent_is_out(group))
 		fill_handover(group, s);
+	if (group->state == AGENT_HELD) {
+		snprintf(s->held, sizeof(s->held), "%s", group->held.text);
+		snprintf(s->detail, sizeof(s->detail), "%s", group->held.text);
+	}
 	uuid_format(&sb->group, s->uuid);
 	s->epoch = sb->epoch;
 	s->fenced_by_epoch = sb->fenced_by_epoch;

@@ -41,6 +41,8 @@ void agent_group_task(struct agent_group *group, struct agent_task *task)
 				task_standbys(group, task);
 			break;
 		case AGENT_ACCEPT:
+			held_accept(group, task);
+			return;
 		case AGENT_VOLUME_ADD:
 		case AGENT_VOLUME_REMOVE:
 		case AGENT_VOLUME_RESIZE:

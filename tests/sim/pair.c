@@ -178,6 +178,10 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 		agent_group_stop(group);
 		return;
 	}
+	if (res == -EPERM && pair->held_ok) {
+		site->held = true;
+		return;
+	}
 	if (!pair->failing_ok)
 		sim_fail(pair->world, "the agent of %s cannot start: %d %s", site->name, res,
 			 status->detail);

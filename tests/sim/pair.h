@@ -88,6 +88,7 @@ struct site {
 	struct io_tls *agent_tls, *engine_tls;
 	bool inited;
 	unsigned agent_starts;
+	bool held;
 	bool fenced; /* and since when: from then on nothing is acknowledged */
 	uint64_t fenced_ns;
 	struct seen seen;
@@ -131,6 +132,7 @@ struct pair {
 	uint64_t strike_ppm;	 /* of acknowledgements: the primary crashes right behind it */
 	void (*strike)(struct pair *pair, enum sim_crash kind);
 	void *script;	 /* of pair_enum.c */
+	bool held_ok;	 /* a primary may find that it is older than its standby */
 	bool failing_ok; /* disk errors are being injected: a group may fail and is started again */
 };
 

@@ -4,6 +4,7 @@
  * backup was taken. The standby holds what the primary has forgotten, so it is left alone, whether
  * the primary has written less or more since, and says why (I7, I11, I14).
  */
+#include <errno.h>
 #include <string.h>
 
 #include "tests/sim/pair.h"
@@ -41,6 +42,39 @@ static bool serving(void *context)
 	return pair_agent_serving(context);
 }
 
+static bool serving_or_held(void *context)
+{
+	struct pair *pair = context;
+
+	return pair_agent_serving(pair) || pair->sites[0].held;
+}
+
+static void accepted(struct agent_task *task)
+{
+	(void)task;
+}
+
+/* It has asked its standby: it does not serve, and touches nothing, before the operator says so. */
+static void accept_older(struct pair *pair, const struct images *before)
+{
+	struct images *now = sim_alloc(pair->world, sizeof(*now));
+	struct agent_task *task = sim_alloc(pair->world, sizeof(*task));
+
+	sim_run_for(pair->world, sim_between(pair->world, 0, 10) * SIM_SECOND);
+	if (pair->sites[0].agent_up)
+		sim_fail(pair->world, "a held primary serves");
+	keep_images(pair, &pair->sites[1], now);
+	if (memcmp(before, now, sizeof(*now)) != 0)
+		sim_fail(pair->world, "the standby of a held primary was written to");
+	REACH(HELD);
+	do { /* not while something is under way */
+		*task = (struct agent_task){ .kind = AGENT_ACCEPT, .done = accepted };
+		agent_group_task(pair->sites[0].agent, task);
+		sim_run_for(pair->world, 100 * SIM_MS);
+	} while (task->res == -EAGAIN);
+	sim_check(pair->world, task->res == 0);
+}
+
 static bool refused(void *context)
 {
 	static struct status_group status;
@@ -52,7 +86,8 @@ static bool refused(void *context)
 	pair->ask_ns = sim_now(pair->world) + 5 * SIM_MS;
 	agent_group_status(pair->primary->agent, &status);
 	return !strcmp(status.peers[0].state, "refused") &&
-	       (strstr(error, "diverged") || strstr(error, "does not have"));
+	       (strstr(error, "diverged") || strstr(error, "holdfast demote") ||
+		strstr(error, "does not have"));
 }
 
 static void work_for(struct pair *pair, uint64_t ns)
@@ -91,9 +126,13 @@ static int run(struct sim_world *world, uint64_t seed)
 	power_off(alpha);
 	sim_disk_restore(alpha->engine_node, backup);
 	pair->model.acked = pair->model.durable = 0; /* the operator took that back */
+	pair->held_ok = true;
 	if (sim_chance(world, 700000)) /* the standby finds out when the primary is ahead again */
 		sim_cut_both(alpha->engine_node, beta->engine_node, SIM_CUT_RESET);
 	power_on(pair, alpha);
+	sim_check(world, sim_run_until(world, serving_or_held, pair, 60 * SIM_SECOND));
+	if (alpha->held)
+		accept_older(pair, before);
 	sim_check(world, sim_run_until(world, serving, pair, 60 * SIM_SECOND));
 	sim_check(world, pair->model.head < kept_seq);
 	work_for(pair, sim_between(world, 0, 200) * SIM_MS);

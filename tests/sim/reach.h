@@ -59,6 +59,7 @@
 	X(FENCED_SERVING, "a primary was fenced while it served")                                  \
 	X(FENCED_STARTING, "a primary was fenced before it served")                                \
 	X(FENCED_RECORDED, "a fenced primary stayed fenced without asking")                        \
+	X(HELD, "a primary older than its standby was held until the operator's word")             \
 	X(DIVERGED, "a standby was left alone because histories differ")                           \
 	X(SITES_PROMOTED, "sites: a standby was promoted")                                         \
 	X(SITES_PROMOTED_THEN_POWER, "sites: and lost power right behind that")                    \
@@ -76,6 +77,8 @@
 	X(SITES_MARKED, "sites: a mark was put into the stream")                                   \
 	X(SITES_RESTED, "sites: a standby at rest was compared with its position")                 \
 	X(SITES_FENCED_SERVING, "sites: a primary was fenced while it served")                     \
+	X(SITES_HELD, "sites: a primary was held")                                                 \
+	X(SITES_ACCEPTED, "sites: the operator accepted what was held")                            \
 	X(SITES_FENCED_STARTING, "sites: a primary was fenced before it served")                   \
 	X(SITES_FOLLOWED, "sites: a standby followed a promoted primary")                          \
 	X(SITES_RESET, "sites: a stream began anew, with a copy")                                  \

@@ -152,6 +152,35 @@ __attribute__((noreturn)) static void fail_described(struct sites *sites)
 		 text);
 }
 
+struct word {
+	struct agent_task task;
+	struct sites *sites;
+};
+
+static void accepted(struct agent_task *task)
+{
+	if (task->res == 0)
+		REACH(SITES_ACCEPTED);
+}
+
+/* Nobody else rules: what is here counts. */
+static void accept_held(struct place *place)
+{
+	struct word *word;
+
+	if (!place->agent)
+		return;
+	agent_group_status(place->agent, &status);
+	if (strcmp(status.state, "held") != 0)
+		return;
+	word = sim_alloc(place->sites->world, sizeof(*word));
+	word->task = (struct agent_task){ .kind = AGENT_ACCEPT,
+					  .has_expect_epoch = true,
+					  .expect_epoch = status.epoch,
+					  .done = accepted };
+	agent_group_task(place->agent, &word->task);
+}
+
 static void settle(struct sites *sites, unsigned group)
 {
 	static struct superblock sb;
@@ -161,6 +190,7 @@ static void settle(struct sites *sites, unsigned group)
 		fail_described(sites);
 	if (!place_peek(ruler, &sb))
 		return;
+	accept_held(ruler);
 	if (sb.role != GROUP_PRIMARY) {
 		place_promote(ruler, true);
 		return;

@@ -190,6 +190,10 @@ static void agent_started(void *owner, struct agent_group *group, int res)
 		REACH(SITES_FENCED_STARTING);
 		return; /* it lets go by itself */
 	}
+	if (res == -EPERM) {
+		REACH(SITES_HELD);
+		return; /* until somebody accepts, or another one rules */
+	}
 	if (!sites->failing_ok && res != -EWOULDBLOCK && res != -ECANCELED) {
 		agent_group_status(group, &status);
 		sim_fail(sites->world, "the agent of %s/%s cannot start: %d %s", place->site->name,

@@ -99,7 +99,8 @@ static inline void stage_peer_welcome(struct stage_peer *peer)
 	welcome.empty = peer->empty;
 	welcome.syncing = peer->syncing;
 	welcome.seeded = peer->seeded;
-	welcome.durable = (struct link_position){ .epoch = stage_epoch(peer),
+	welcome.durable = (struct link_position){ .epoch = peer->durable_epoch ? peer->durable_epoch
+									       : stage_epoch(peer),
 						  .seq = peer->seq,
 						  .chain = peer->chain + peer->chain_wrong };
 	welcome.applied_seq = peer->seq;
