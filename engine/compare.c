@@ -113,7 +113,7 @@ static void read_done(struct io_op *op, int64_t res)
 {
 	struct compare_read *read = container_of(op, struct compare_read, op);
 	struct engine_group *group = read->group;
-	uint8_t hash[FRAME_HASH_BYTES];
+	uint8_t hash[FRAME_HASH_BYTES] = { 0 };
 
 	if (res < 0) {
 		group->errors++;
