@@ -64,7 +64,7 @@ void model_recovered(struct model *model, uint64_t head, bool power, const char 
 /* What pair_look() saw when it last looked at this life of an agent, of an engine. */
 struct seen {
 	uint64_t generation, head_seq, released_seq, floor_seq;
-	uint64_t memory_hits, disk_reads, stalls, rewrites, sync_losses;
+	uint64_t memory_hits, disk_reads, stalls, rewrites, sync_losses, verified_seq;
 	bool known, lost, copying, needs_sync;
 };
 
@@ -117,6 +117,7 @@ struct pair {
 	bool working; /* the workload submits */
 	bool writethrough;
 	bool sync_freeze;   /* nothing is promised without the standby */
+	bool unreadable;    /* reads of a standby's volume may fail: then they differ */
 	uint64_t pledged;   /* highest seq that a client was promised as durable, in this epoch */
 	bool promote_begun; /* a promote that was killed may have been far enough */
 	bool links_up;	    /* no cut, no fault: who asks gets an answer */

@@ -69,6 +69,27 @@ static void look_at_copy(const struct ship *ship, struct seen *seen)
 	seen->head_seq = ship->group->head_seq;
 }
 
+/* What differs without anybody having touched it is a bug, on one side or the other. */
+static void look_at_verify(struct pair *pair, const struct ship *ship, struct seen *seen)
+{
+	static struct status_verify verify;
+
+	if (ship_sync_compared_bytes(ship->sync))
+		REACH(COMPARED);
+	ship_verify_status(ship->verify, &verify);
+	if (verify.differing_ranges && !pair->unreadable)
+		sim_fail(pair->world,
+			 "a verification found a difference: volume %s, offset %llu, %llu bytes",
+			 verify.ranges[0].volume, (unsigned long long)verify.ranges[0].off,
+			 (unsigned long long)verify.ranges[0].len);
+	if (verify.verified_seq > seen->verified_seq) {
+		REACH(VERIFIED);
+		if (ship->group->head_seq > verify.verified_seq)
+			REACH(VERIFIED_UNDER_WRITES);
+	}
+	seen->verified_seq = verify.verified_seq;
+}
+
 static void look_at_release(const struct ship *ship, struct seen *seen)
 {
 	uint64_t released_seq = ship->peer->released_seq;
@@ -132,6 +153,7 @@ void pair_look(struct pair *pair)
 		check_floor(pair, ship, &site->seen);
 		look_at_stream(ship, &site->seen);
 		look_at_copy(ship, &site->seen);
+		look_at_verify(pair, ship, &site->seen);
 		look_at_release(ship, &site->seen);
 		look_at_counters(site->agent, ship, &site->seen);
 		look_at_mode(site->agent, &site->seen);

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/base/macros.h"
 #include "tests/sim/pair.h"
 #include "tests/sim/reach.h"
 
@@ -298,6 +299,26 @@ static void limit_bandwidth(struct pair *pair)
 	peer->window_count = 1;
 }
 
+static void choose_comparing(struct pair *pair)
+{
+	static const enum conf_compare ways[] = { CONF_COMPARE_AUTO, CONF_COMPARE_AUTO,
+						  CONF_COMPARE_ALWAYS, CONF_COMPARE_NEVER };
+	struct sim_world *world = pair->world;
+	enum conf_compare way = ways[sim_between(world, 0, array_len(ways) - 1)];
+	bool verifies = sim_chance(world, 500000);
+	uint64_t interval_ns = sim_between(world, 10, 500) * SIM_MS;
+
+	pair->unreadable = sim_options(world)->read_error_ppm;
+	for (unsigned i = 0; i < 2; i++) {
+		struct conf_group *group = pair->sites[i].conf_group;
+
+		group->peers[0].compare = way;
+		group->peers[0].sync_share = (unsigned)sim_between(world, 1, 100);
+		group->verify_interval_ns = verifies ? interval_ns : 0;
+		group->verify_rate_bytes = sim_between(world, 1, 64) << 20;
+	}
+}
+
 static int run(struct sim_world *world, uint64_t seed)
 {
 	struct sim_nemesis nemesis = { restart, may_crash, NULL };
@@ -310,6 +331,7 @@ static int run(struct sim_world *world, uint64_t seed)
 	more_harm(world);
 	choose_mode(pair);
 	limit_bandwidth(pair);
+	choose_comparing(pair);
 	if (sim_chance(world, 300000))
 		slow_reads(&pair->sites[0]);
 	pair_up(pair);

@@ -52,6 +52,9 @@
 	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
 	X(MODE_SYNC, "a run with mode = sync")                                                     \
 	X(BANDWIDTH, "a run with a limit of bandwidth")                                            \
+	X(COMPARED, "a copy found ranges to be equal")                                             \
+	X(VERIFIED, "a verification came to its end")                                              \
+	X(VERIFIED_UNDER_WRITES, "and there were writes meanwhile")                                \
 	X(MODE_LOST, "acknowledgements went on without the standby")                               \
 	X(MODE_FROZEN, "acknowledgements waited for the standby, and for longer than its time")    \
 	X(MODE_BACK, "and the standby was in sync again")                                          \
