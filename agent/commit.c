@@ -263,4 +263,5 @@ void commit_stop(struct agent_group *group)
 {
 	io_timer_stop(group->io, &group->flush_timer);
 	syncmode_stop(group);
+	ladder_stop(group);
 }

@@ -272,6 +272,7 @@ void recover_done(struct agent_group *group, int res)
 	group->state = AGENT_SETTLING;
 	agent_drain_floor(group);
 	syncmode_start(group);
+	ladder_start(group);
 	settle_begin(group);
 	for (unsigned i = 0; i < group->ship_count; i++)
 		ship_start(group->ships[i]);

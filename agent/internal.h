@@ -189,6 +189,7 @@ struct agent_group {
 	struct ship *ships[GROUP_PEERS_MAX];
 	unsigned ship_count;
 	struct syncmode syncmode;
+	struct io_timer ladder_timer;
 
 	/* counters */
 	uint64_t writes, written_bytes, reads_done, read_bytes, flushes;
@@ -249,6 +250,11 @@ void commit_stop(struct agent_group *group);
 void commit_promise(struct agent_group *group);
 /* Everything up to here may be acknowledged as durable. */
 uint64_t commit_promised_seq(const struct agent_group *group);
+
+/* ladder.c */
+void ladder_start(struct agent_group *group); /* the ships start */
+void ladder_stop(struct agent_group *group);
+void ladder_status(const struct agent_group *group, struct status_group *ret_status);
 
 /* syncmode.c */
 void syncmode_start(struct agent_group *group); /* recovered; the ships start */

@@ -41,6 +41,16 @@ struct ship_catch { /* mode sync: whether it has caught up in this session */
 	uint64_t since_ns;
 };
 
+#define LADDER_SAMPLES 6u
+
+struct ship_ladder { /* ladder.c */
+	struct ladder_sample {
+		uint64_t at_ns, lag_bytes, head_bytes, stored_bytes;
+	} samples[LADDER_SAMPLES]; /* oldest first */
+	unsigned count;
+	bool told;
+};
+
 struct ship {
 	struct agent_group *group;
 	const struct conf_peer *conf;
@@ -101,6 +111,7 @@ struct ship {
 	uint64_t sent_record_bytes; /* in segments */
 	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;
 	struct ship_catch catch;
+	struct ship_ladder ladder;
 	struct bandwidth bandwidth;
 	struct io_timer bandwidth_timer;
 };
@@ -145,6 +156,8 @@ bool ship_has_room(struct ship *ship, size_t body_bytes);
 void ship_acked(struct ship *ship, const struct frame *frame);
 void ship_heartbeat(struct ship *ship);
 uint64_t ship_behind_ns(struct ship *ship);
+/* Bytes of records that it does not hold. */
+uint64_t ship_lag_bytes(const struct ship *ship);
 
 /* sync_extent.c */
 int ship_extents_new(struct ship *ship, struct extents **ret_extents);

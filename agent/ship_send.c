@@ -296,21 +296,27 @@ void ship_note_copy(struct ship *ship)
 	ship->peer->copy_time_ns = ship->copy_ns == UINT64_MAX ? 0 : ship->copy_ns;
 }
 
-static void fill_lag(struct ship *ship, struct status_lag *lag)
+uint64_t ship_lag_bytes(const struct ship *ship)
 {
 	const struct agent_group *group = ship->group;
-	bool none = holds_no_position(ship);
 	uint64_t held = held_seq(ship), bytes = ship->durable_bytes;
 
 	/* After a restart the sum at its position is not known: that of a place before it is. */
 	if (!bytes && held)
 		bytes = journal_bytes_floor(&group->journal, held);
-	lag->bytes = group->head_seq > held ? group->head_bytes - bytes : 0;
-	if (none) {
+	return group->head_seq > held ? group->head_bytes - bytes : 0;
+}
+
+static void fill_lag(struct ship *ship, struct status_lag *lag)
+{
+	uint64_t held = held_seq(ship);
+
+	lag->bytes = ship_lag_bytes(ship);
+	if (holds_no_position(ship)) {
 		held = ship->copy_noted ? ship->copy_seq : 0;
 		lag->bytes += dirty_bytes(ship->dirty);
 	}
-	lag->writes = sub_floor_u64(group->head_seq, held);
+	lag->writes = sub_floor_u64(ship->group->head_seq, held);
 	lag->ns = ship_behind_ns(ship);
 }
 
@@ -338,7 +344,6 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->reconnects = ship->reconnects;
 	s->heard_ns_ago = heard ? io_now(group->io) - heard : UINT64_MAX;
 	s->needs_sync = ship->peer->needs_sync;
-	s->dirty_bytes = s->needs_sync ? dirty_bytes(ship->dirty) : 0;
 	s->in_sync = syncmode_in_sync(ship);
 	ship_sync_status(ship->sync, &s->sync);
 	s->dirty_bytes = dirty_bytes(ship->dirty);

@@ -129,6 +129,7 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 		s->journal_oldest_time_ns = journal_oldest_time_ns(journal);
 	}
 	syncmode_status(group, s);
+	ladder_status(group, s);
 	fill_volumes(group, s);
 	for (unsigned i = 0; i < group->ship_count; i++)
 		ship_status(group->ships[i], &s->peers[s->peer_count++]);
