@@ -184,8 +184,12 @@ static void pump(struct ship *ship)
 			if (r <= 0)
 				return;
 		}
-		if (!send_segment(ship))
+		if (!send_segment(ship)) {
+			/* The link has just ended. Held beyond this turn, the segment would keep
+			 * memory from writes that wait for room, and nobody would tell them. */
+			tail_seek(&ship->tail, ship->sent_seq + 1);
 			return;
+		}
 	}
 }
 
