@@ -103,6 +103,10 @@ struct journal {
 	struct journal_position head; /* behind the last appended; slot, off: the last submitted */
 	uint64_t appended_seq, written_seq, durable_seq; /* last seqs; J1 */
 	uint64_t floor_seq; /* slots with last_seq <= floor may be overwritten */
+	/* Slots that begin before it were found by their first blocks when the journal was opened.
+	 * One that was being overwritten at a power loss may look whole, and is left out of the
+	 * index when it is read. */
+	uint64_t unread_seq;
 	uint64_t flush_wanted_seq;
 	struct list queue;  /* appended, not yet submitted */
 	struct list flight; /* submitted or written, not yet durable, in seq order */

@@ -164,7 +164,7 @@ static void retain_first(struct journal_scan *scan, uint32_t begin)
 		scan->older.at.chain = slot->first_chain;
 		scan->older.last_time_ns = slot->first_time_ns;
 	}
-	scan->limit_seq = scan->older.at.seq;
+	scan->limit_seq = scan->journal->unread_seq = scan->older.at.seq;
 	scan->in_order = retained_in_order(scan, begin);
 	scan->skipped = 0;
 	scan->index = begin == 0 ? scan_slots(scan) - 1 : begin - 1;

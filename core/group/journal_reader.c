@@ -63,8 +63,28 @@ static void finish(struct journal_reader *reader, int64_t res)
 	io_defer(reader->journal->options.io, &reader->op, res);
 }
 
+/* The slot is not what its first block says, and with it goes what is older: nothing leads from
+ * there to here any more. Nobody was promised it, else it would not have been overwritten (J2). */
+static bool left_out(struct journal_reader *reader)
+{
+	struct journal *journal = reader->journal;
+	uint64_t first_seq = journal->slots[reader->at.slot].first_seq;
+
+	if (first_seq >= journal->unread_seq || reader->at.slot == journal->head.slot)
+		return false;
+	for (uint32_t i = 0; i < journal->options.slots; i++)
+		if (journal->slots[i].first_seq != 0 && journal->slots[i].first_seq <= first_seq)
+			journal_slot_clear(&journal->slots[i]);
+	return true;
+}
+
 static void damaged(struct journal_reader *reader, const char *reason)
 {
+	if (left_out(reader)) {
+		reader->buf_len = 0;
+		finish(reader, -ENOENT);
+		return;
+	}
 	journal_slot_error(reader->journal, reader->at.slot,
 			   "damaged at offset %" PRIu64 ": seq %" PRIu64 " must be there (%s)",
 			   reader->at.off, reader->at.seq, reason);
