@@ -73,7 +73,15 @@
 	X(SITES_FORKED, "sites: a primary went on from an older image of itself")                  \
 	X(SITES_RESTORED, "sites: a site's disk was put back to an older image")                   \
 	X(SITES_STATE_LOST, "sites: a group's directory was lost")                                 \
-	X(SITES_MADE_ANEW, "sites: a copy was made anew")                                          \
+	X(SITES_SWITCHED, "sites: a switchover came to its end")                                   \
+	X(SITES_HANDED, "sites: a standby took over from its primary")                             \
+	X(SITES_SWITCHOVER_UNKNOWN, "sites: a switchover was cut off when the standby was asked")  \
+	X(SITES_REJOINED, "sites: a copy was demoted")                                             \
+	X(SITES_REJOIN_REFUSED, "sites: and this was refused, for good reasons")                   \
+	X(SITES_RESYNC_ASKED, "sites: a resync on request")                                        \
+	X(SITES_SALVAGED, "sites: a salvage file held a piece of one history")                     \
+	X(SITES_SALVAGED_ACKED, "sites: and the last write that was acknowledged there")           \
+	X(SITES_LOSS_NONE, "sites: a promote said that nothing is lost")                           \
 	X(SITES_DISK_FULL, "sites: a disk was full")                                               \
 	X(SITES_PARTITION, "sites: a partition: one alone, a ring, all apart")                     \
 	X(SITES_STRUCK, "sites: a primary crashed right behind an acknowledgement")                \

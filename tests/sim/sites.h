@@ -68,6 +68,7 @@ struct branch {
 	uint64_t head;	  /* last seq submitted */
 	uint64_t acked;	  /* acknowledged: survives a killed process */
 	uint64_t durable; /* promised durable: survives a power loss */
+	uint64_t pledged; /* promised durable to a client */
 };
 
 struct tree {
@@ -103,6 +104,9 @@ struct history_entry tree_epoch_at(const struct history_entry *history, unsigned
 /* The next branch behind `after` (NULL: the first) that histories name so, and that reaches seq. */
 struct branch *tree_named(const struct tree *tree, const struct branch *after,
 			  struct history_entry name, uint64_t seq);
+bool tree_entries_equal(const struct tree_entry *a, const struct tree_entry *b);
+/* The last seq up to which two histories are one. */
+uint64_t tree_common(const struct branch *a, const struct branch *b);
 bool tree_has_twins(const struct tree *tree, uint64_t epoch);
 
 /* ---- sites (sites_node.c) ---------------------------------------------------------------------
@@ -139,7 +143,8 @@ struct place {
 	struct engine_group *engine;
 	bool engine_up, engine_elsewhere, engine_stopping, initing;
 	bool at_rest; /* the engine stopped cleanly, to be looked at: not started again by itself */
-	bool promoting;
+	bool promoting, tasking, handed;
+	int rejoin_res;
 	uint64_t engine_began_ns;
 
 	/* what it has acknowledged to the primary that wrote `promise` */
@@ -185,6 +190,7 @@ struct sites {
 	struct tree trees[SITES_GROUPS_MAX];
 	struct sites_request requests[SITES_GROUPS_MAX][SITES_REQUESTS];
 	bool working, writethrough;
+	bool sync, rejoin_auto; /* as configured */
 	bool failing_ok; /* disk errors are injected: a group may fail, and is started again */
 	bool quiet;	 /* healing: the operator makes no mistakes any more */
 	bool careless;	 /* he loses directories and puts old disks back */
@@ -276,6 +282,15 @@ void sites_crash_soon(struct sites_site *site, enum sim_crash kind);
 void sites_operator_start(struct sites *sites);
 void sites_operator_stop(struct sites *sites);
 void place_promote(struct place *place, bool force);
+/* sites_tasks.c */
+void place_switchover(struct place *place, struct sites_site *to);
+void place_rejoin(struct place *place);
+void place_resync(struct place *place, const struct sites_site *to, bool everything, bool compare);
+void place_verify(struct place *place, bool repair);
+void place_accept(struct place *place);
+/* sites_salvage.c: what its salvage files hold, and whether what it gave up for `ruling` is there
+ */
+void place_check_salvage(struct place *place, const struct branch *ruling);
 /* Everything settled, equal, at rest. Drives the world; fails when that never comes. */
 void sites_heal(struct sites *sites);
 /* Compares every byte of every site. */

@@ -30,7 +30,6 @@ static void after_promote(struct place *place)
 	struct sim_world *world = place->sites->world;
 	struct sites_site *site = place->site;
 
-	place_discover(place);
 	if (sim_chance(world, 200000)) {
 		REACH(SITES_PROMOTED_THEN_POWER);
 		sites_crash_soon(site, SIM_POWER);
@@ -60,6 +59,17 @@ static void promoted(struct engine_promote *promote)
 	REACH(SITES_PROMOTED);
 	if (place->promise_given_up && promote->seq != promoting->kept_seq)
 		place->promise_given_up = false; /* it went on to the copy's end after all */
+	place_discover(place);
+	if (promote->loss == ENGINE_LOSS_NONE) {
+		REACH(SITES_LOSS_NONE);
+		if (place->branch->parent->pledged > promote->seq)
+			sim_fail(
+				place->sites->world,
+				"promoted at seq %llu with nothing lost, but clients were promised "
+				"%llu",
+				(unsigned long long)promote->seq,
+				(unsigned long long)place->branch->parent->pledged);
+	}
 	after_promote(place);
 }
 
@@ -93,7 +103,8 @@ static bool is_good(const struct superblock *sb)
 {
 	if (sb->role == GROUP_PRIMARY)
 		return true;
-	return sb->role == GROUP_STANDBY && sb->flags & SUPERBLOCK_EVER_CONSISTENT &&
+	return (sb->role == GROUP_STANDBY || sb->role == GROUP_FENCED) &&
+	       sb->flags & SUPERBLOCK_EVER_CONSISTENT &&
 	       (!(sb->flags & SUPERBLOCK_SYNCING) || sb->kept.undo_id);
 }
 
@@ -306,6 +317,15 @@ static void conflict(struct sites *sites, struct place *place)
 	place_promote(other, true);
 }
 
+/* Stops the agent and gives the primary's place up, be it the ruling one. */
+static void demote(struct place *place)
+{
+	if (place->agent && sim_chance(place->sites->world, 500000))
+		restart_agent(place);
+	else
+		place_rejoin(place);
+}
+
 static void one_thing(struct sites *sites)
 {
 	struct sim_world *world = sites->world;
@@ -313,7 +333,9 @@ static void one_thing(struct sites *sites)
 		sites_place(sites, (unsigned)sim_between(world, 0, sites->site_count - 1),
 			    (unsigned)sim_between(world, 0, sites->group_count - 1));
 
-	switch (sim_between(world, 0, 15)) {
+	struct sites_site *other = &sites->sites[sim_between(world, 0, sites->site_count - 1)];
+
+	switch (sim_between(world, 0, 24)) {
 	case 0:
 	case 1:
 	case 2:
@@ -350,6 +372,26 @@ static void one_thing(struct sites *sites)
 		break;
 	case 14:
 		fill_disk(place->site);
+		break;
+	case 15:
+	case 16:
+	case 17:
+	case 18:
+		place_switchover(place, other);
+		break;
+	case 19:
+	case 20:
+		place_rejoin(place);
+		break;
+	case 21:
+		demote(place);
+		break;
+	case 22:
+		place_resync(place, sim_chance(world, 500000) ? other : NULL,
+			     sim_chance(world, 500000), sim_chance(world, 500000));
+		break;
+	case 23:
+		place_verify(place, sim_chance(world, 300000));
 		break;
 	default:
 		mark(place);

@@ -28,7 +28,10 @@ static uint64_t rank(struct place *place, const struct superblock *sb)
 
 	if (sb->role == GROUP_PRIMARY)
 		return 4 * sb->epoch + 2 + (place->agent_up ? 1 : 0);
-	return sb->role == GROUP_STANDBY && consistent ? 4 * sb->epoch + 1 : 0;
+	/* A primary that was demoted was whole, whether it ever was a standby or not. */
+	if (!consistent && (sb->role != GROUP_FENCED || sb->flags & SUPERBLOCK_SYNCING))
+		return 0;
+	return 4 * sb->epoch + (sb->role == GROUP_STANDBY ? 1 : 0);
 }
 
 static struct place *choose(struct sites *sites, unsigned group)
@@ -49,14 +52,32 @@ static struct place *choose(struct sites *sites, unsigned group)
 	return best;
 }
 
-/* What this copy holds is given up. */
-static void bring_back(struct place *place)
+/* What this copy holds and the ruling history does not is given up. */
+static void bring_back(struct place *ruler, struct place *place, const struct superblock *sb)
 {
-	sim_note(place->sites->world, NULL, "%s/%s is made anew", place->site->name, place->name);
-	REACH(SITES_MADE_ANEW);
-	site_power_off(place->site);
-	place_lose_state(place);
-	site_power_on(place->site);
+	static struct superblock ruling;
+
+	if (!place_peek(ruler, &ruling))
+		return;
+	if (ruling.epoch <= sb->epoch || ruling.epoch < sb->fenced_by_epoch) {
+		/* Nobody's word makes a copy follow one of its own epoch that has something else:
+		 * the ruling primary takes a higher one. */
+		ruler->agent_off = true;
+		if (ruler->agent)
+			place_stop_agent(ruler);
+		else
+			place_rejoin(ruler); /* and then it is promoted, by force */
+		return;
+	}
+	if (sb->flags & SUPERBLOCK_REJOIN) {
+		sim_note(place->sites->world, NULL, "%s/%s is made anew", place->site->name,
+			 place->name);
+		site_power_off(place->site);
+		place_lose_state(place);
+		site_power_on(place->site);
+		return;
+	}
+	place_rejoin(place);
 }
 
 static void settle_other(struct place *ruler, struct place *place)
@@ -65,12 +86,17 @@ static void settle_other(struct place *ruler, struct place *place)
 
 	if (place->initing || !place_peek(place, &sb))
 		return;
-	if (sb.role == GROUP_PRIMARY || sb.role == GROUP_FENCED) {
-		bring_back(place);
+	if (sb.role == GROUP_PRIMARY) {
+		place->agent_off = true;
+		if (place->agent)
+			place_stop_agent(place);
+		else
+			place_rejoin(place);
 		return;
 	}
+	place->agent_off = false;
 	if (place_refused_by(ruler, place->site))
-		bring_back(place);
+		bring_back(ruler, place, &sb);
 }
 
 static bool group_converged(struct sites *sites, unsigned group)
@@ -193,6 +219,11 @@ static void settle(struct sites *sites, unsigned group)
 	accept_held(ruler);
 	if (sb.role != GROUP_PRIMARY) {
 		place_promote(ruler, true);
+		return;
+	}
+	if (ruler->agent_off && ruler->agent == NULL && !ruler->tasking &&
+	    ruler->engine) { /* it is on the way to a higher epoch */
+		place_rejoin(ruler);
 		return;
 	}
 	for (unsigned i = 0; i < sites->site_count; i++)

@@ -123,7 +123,8 @@ bool place_refused_by(const struct place *place, const struct sites_site *site)
 
 		if (!strcmp(ship->conf->node, site->name))
 			return ship->refused && (strstr(ship->error, "diverged") ||
-						 strstr(ship->error, "does not have"));
+						 strstr(ship->error, "does not have") ||
+						 strstr(ship->error, "higher one"));
 	}
 	return false;
 }

@@ -82,6 +82,13 @@ static void make_group(struct sites *sites, struct sites_site *site, unsigned in
 	group->peer_timeout_ns = 2 * SIM_SECOND;
 	group->journal_file_bytes = sites->slot_bytes;
 	group->journal_size_bytes = sites->slot_bytes * sites->slots;
+	if (sites->sync) {
+		group->mode = sim_chance(world, 500000) ? CONF_SYNC_ONE : CONF_SYNC_ALL;
+		group->on_sync_loss =
+			sim_chance(world, 500000) ? CONF_LOSS_ASYNC : CONF_LOSS_FREEZE;
+		group->sync_timeout_ns = sim_between(world, 50, 1000) * SIM_MS;
+	}
+	group->rejoin_auto = sites->rejoin_auto;
 	make_volumes(sites, group, index);
 	make_peers(sites, site, group);
 	place->agent_conf = group;
@@ -128,6 +135,8 @@ struct sites *sites_new(struct sim_world *world, unsigned site_count, unsigned g
 	sites->slot_bytes = 96u << 10;
 	sites->slots = slots;
 	sites->writethrough = sim_chance(world, 400000);
+	sites->sync = sim_chance(world, 200000);
+	sites->rejoin_auto = sim_chance(world, 200000);
 	sites->pace_us = (unsigned)sim_between(world, 200, sim_chance(world, 300000) ? 400 : 4000);
 	sim_set_user(world, sites);
 	for (unsigned i = 0; i < group_count; i++) {

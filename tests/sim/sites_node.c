@@ -97,7 +97,7 @@ void place_discover(struct place *place)
 {
 	static struct superblock sb;
 	struct history_entry last;
-	struct branch *parent;
+	struct branch *parent, *branch;
 
 	if (!place_peek(place, &sb) || sb.role != GROUP_PRIMARY || !sb.history_count)
 		return;
@@ -111,6 +111,12 @@ void place_discover(struct place *place)
 			REACH(SITES_TWINS);
 			break;
 		}
+	if (place->handed && last.first_seq - 1 < parent->acked)
+		sim_fail(place->sites->world,
+			 "%s/%s took over at seq %llu, but seq %llu was acknowledged",
+			 place->site->name, place->name, (unsigned long long)last.first_seq - 1,
+			 (unsigned long long)parent->acked);
+	place->handed = place->agent_off = false;
 	if (place->promise == parent && !place->restored && !place->promise_given_up &&
 	    last.first_seq - 1 < place->promise_seq)
 		sim_fail(place->sites->world,
@@ -119,8 +125,10 @@ void place_discover(struct place *place)
 			 (unsigned long long)place->promise_seq);
 	sim_note(place->sites->world, NULL, "%s/%s: epoch %llu from seq %llu", place->site->name,
 		 place->name, (unsigned long long)last.epoch, (unsigned long long)last.first_seq);
-	place->branch = tree_branch(place->tree, parent, last.epoch, last.first_seq,
-				    last.first_seq - 1, place->site->index);
+	branch = tree_branch(place->tree, parent, last.epoch, last.first_seq, last.first_seq - 1,
+			     place->site->index);
+	place_check_salvage(place, branch); /* what it gave up since it was a primary */
+	place->branch = branch;
 	place->promise = NULL;
 	place->promise_given_up = place->restored = place->power_lost = false;
 }
@@ -167,6 +175,7 @@ static void recovered(struct place *place, uint64_t head)
 	}
 	branch = place->branch;
 	branch->head = branch->acked = branch->durable = head;
+	branch->pledged = min_u64(branch->pledged, head);
 	place->power_lost = place->restored = false;
 }
 
@@ -326,6 +335,22 @@ static void engine_started(void *owner, struct engine_group *group, int res)
 			 place->site->name, place->name, res);
 }
 
+/* The primary has handed it over: the agent may have it. */
+static void engine_handed(void *owner, struct engine_group *group, uint64_t epoch)
+{
+	struct place *place = owner;
+
+	(void)group;
+	sim_note(place->sites->world, place->site->engine_node, "%s is handed over, epoch %llu",
+		 place->name, (unsigned long long)epoch);
+	REACH(SITES_HANDED);
+	place->handed = true;
+	place_discover(place);
+	place_stop_engine(place);
+	if (sim_chance(place->sites->world, 700000))
+		place_start_agent(place);
+}
+
 static void engine_gone(void *owner, struct engine_group *group, int res)
 {
 	struct place *place = owner;
@@ -348,7 +373,7 @@ void place_start_engine(struct place *place)
 		.io = sim_node_io(place->site->engine_node),
 		.conf = place->site->conf,
 		.group = place->engine_conf,
-		.events = { place, engine_started, engine_gone },
+		.events = { place, engine_started, engine_gone, engine_handed },
 	};
 
 	if (place->engine || place->initing || place->at_rest ||
@@ -377,7 +402,7 @@ static void engine_lost(struct place *place)
 {
 	place->engine = NULL;
 	place->engine_up = place->engine_elsewhere = place->engine_stopping = false;
-	place->initing = place->promoting = place->at_rest = false;
+	place->initing = place->promoting = place->tasking = place->at_rest = false;
 }
 
 /* As engine/main.c looks after groups that were not its own, and an operator after the rest. */

@@ -159,3 +159,25 @@ bool tree_has_twins(const struct tree *tree, uint64_t epoch)
 		count += branch->epoch == epoch;
 	return count > 1;
 }
+
+bool tree_entries_equal(const struct tree_entry *a, const struct tree_entry *b)
+{
+	return a->kind == b->kind && a->volume == b->volume && a->sector == b->sector &&
+	       a->count == b->count && a->id == b->id;
+}
+
+/* The last seq that both histories have from the same branch. */
+uint64_t tree_common(const struct branch *a, const struct branch *b)
+{
+	uint64_t a_seq = a->head;
+
+	for (; a; a_seq = min_u64(a_seq, a->base_seq), a = a->parent) {
+		uint64_t b_seq = b->head;
+
+		for (const struct branch *own = b; own;
+		     b_seq = min_u64(b_seq, own->base_seq), own = own->parent)
+			if (own == a)
+				return min_u64(a_seq, b_seq);
+	}
+	return 0;
+}

@@ -62,12 +62,12 @@ static void acknowledged(struct sites_request *request)
 		if (request->seq > branch->acked)
 			branch->acked = request->seq;
 		if ((request->sites->writethrough || (request->request.flags & EXPORT_FUA)) &&
-		    request->seq > branch->durable)
-			branch->durable = request->seq;
+		    request->seq > branch->pledged)
+			branch->pledged = request->seq;
 		break;
 	case EXPORT_FLUSH:
-		if (request->covers > branch->durable)
-			branch->durable = request->covers;
+		if (request->covers > branch->pledged)
+			branch->pledged = request->covers;
 		break;
 	case EXPORT_READ:
 		check_read(request);
@@ -76,6 +76,8 @@ static void acknowledged(struct sites_request *request)
 	case EXPORT_MAP:
 		return;
 	}
+	if (branch->pledged > branch->durable)
+		branch->durable = branch->pledged;
 	/* A promise is tested best at once. */
 	if (request->sites->strike_ppm &&
 	    sim_chance(request->sites->world, request->sites->strike_ppm))
