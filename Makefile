@@ -25,7 +25,7 @@ SEED ?=
 TESTS ?= *
 T ?=
 SECONDS ?= 30
-MINUTES ?= 10
+CYCLES ?= 300
 PREFIX ?= /usr/local
 DESTDIR ?=
 JOBS ?= $(shell nproc)
@@ -296,8 +296,9 @@ sim: programs ## simulate: SEED=n replays one run and tells its story, else SEED
 	$(Q)$(OUT)/holdfast-sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 model: deps ## search the model of epochs, return and switchover with spin, and its planted bugs
 	$(Q)OUT=$(abspath $(OUT)) tests/model/run
-torture: programs ## simulate fresh random seeds for MINUTES (10), stop at the first failure
-	$(Q)OUT=$(abspath $(OUT)) tools/torture $(MINUTES)
+torture: programs ## real sites, CYCLES (300) times killed and promoted; MINUTES=n simulates new seeds
+	$(Q)OUT=$(abspath $(OUT)) tools/torture $(if $(filter command line environment,$(origin \
+		MINUTES)),minutes $(MINUTES),cycles $(CYCLES))
 mutants: ## plant the bugs of tests/mutants, one at a time: each must be noticed (T=name)
 	$(Q)OUT=$(abspath $(OUT)) tools/mutants $(T)
 fuzz: ## fuzz one target with clang: T=name SECONDS=30

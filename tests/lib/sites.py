@@ -97,6 +97,9 @@ class Site:
         self.peers = {}  # node: address
         self.peer_options = {}
         self.top = {}  # options of the sections agent and engine, and log_level
+        self.group_options = {}  # group: options of its own
+        self.host = "127.0.0.1"
+        self.prefix = []  # what its daemons are started with: a network namespace
         self.tls = None
         self.processes = {}
         lab.describe.append(self.describe)
@@ -135,13 +138,14 @@ class Site:
             *(f'\t{key} = "{value}"' for key, value in self.top.get("agent", {}).items()),
             "}",
             "engine {",
-            f'\tlisten = "127.0.0.1:{self.port}"',
+            f'\tlisten = "{self.host}:{self.port}"',
             *(f'\t{key} = "{value}"' for key, value in self.top.get("engine", {}).items()),
             "}",
         ]
         for group, volumes in self.groups.items():
             lines.append(f'group "{group}" {{')
-            lines += [f"\t{key} = {value}" for key, value in self.options.items()]
+            options = dict(self.options, **self.group_options.get(group, {}))
+            lines += [f"\t{key} = {value}" for key, value in options.items()]
             for volume in volumes:
                 lines.append(f'\tvolume "{volume}" {{ path = "{self.volume(group, volume)}" }}')
             for node, address in self.peers.items():
@@ -185,7 +189,7 @@ class Site:
         check(daemon not in self.processes, f"{self.name}: {daemon} runs already")
         os.makedirs(self.run_dir, exist_ok=True)
         process = self.lab.spawn(
-            [os.path.join(BUILD, f"holdfast-{daemon}"), "-c", self.conf], self.log(daemon)
+            [*self.prefix, os.path.join(BUILD, f"holdfast-{daemon}"), "-c", self.conf], self.log(daemon)
         )
         self.processes[daemon] = process
         if wait:
