@@ -390,6 +390,17 @@ struct journal_position ship_durable_end(struct ship *ship)
 	return at;
 }
 
+/* The journal is damaged behind what is applied: its records are lost to the standby, their content
+ * is not. */
+static void unreadable(struct ship *ship)
+{
+	log_warning("the journal is damaged, everything will be copied",
+		    "group=%s standby=%s reason=\"%s\"", ship->group->conf->name, ship->conf->node,
+		    ship->group->journal.error);
+	ship->unreadable = false;
+	prepare_reset(ship, true);
+}
+
 /* The reader stands where the standby's next segment should be. */
 static void position_found(struct io_op *op, int64_t res)
 {
@@ -400,6 +411,8 @@ static void position_found(struct io_op *op, int64_t res)
 		return;
 	if (res == -ENOENT)
 		prepare_reset(ship, !ship->peer->needs_sync || ship->welcome.syncing);
+	else if (res == -EBADMSG)
+		unreadable(ship);
 	else if (res < 0)
 		ship_disconnect(ship, ship->group->journal.error[0] ? ship->group->journal.error
 								    : "the journal cannot be read");
@@ -458,6 +471,10 @@ void ship_decide(struct ship *ship)
 		/* The records behind S up to released_seq are in the dirty map; so will be the
 		 * rest. */
 		prepare_reset(ship, false);
+		return;
+	}
+	if (ship->unreadable) {
+		unreadable(ship);
 		return;
 	}
 	if (s + 1 < journal_oldest_seq(&group->journal)) {

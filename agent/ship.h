@@ -7,8 +7,8 @@
 #ifndef HOLDFAST_AGENT_SHIP_H
 #define HOLDFAST_AGENT_SHIP_H
 
-#include "agent/internal.h"
 #include "agent/bandwidth.h"
+#include "agent/internal.h"
 #include "core/group/dirty.h"
 #include "core/group/link.h"
 #include "proto/link.h"
@@ -69,6 +69,7 @@ struct ship {
 	struct link_hello hello;
 	struct link_welcome welcome;
 	struct link_start start;
+	bool unreadable;      /* the journal was found damaged where it was to be sent from */
 	uint64_t ranges_left; /* RANGES frames that are still to come */
 	bool start_ready;     /* waits only for what lies before it to be durable */
 	uint8_t control[FRAME_CONTROL_MAX_BYTES];
@@ -150,8 +151,8 @@ void ship_synced(struct ship *ship, struct io_op *op);
 void ship_pump(struct ship *ship);
 /* Its copy becomes due: remembers since when it is behind. */
 void ship_note_copy(struct ship *ship);
-/* False: no room for such a frame now, or the bandwidth is used up; ship_pump() is called when there
- * is. */
+/* False: no room for such a frame now, or the bandwidth is used up; ship_pump() is called when
+ * there is. */
 bool ship_has_room(struct ship *ship, size_t body_bytes);
 void ship_acked(struct ship *ship, const struct frame *frame);
 void ship_heartbeat(struct ship *ship);

@@ -79,7 +79,7 @@ static void common_found(struct io_op *op, int64_t res)
 	ship->prepare_pending = false;
 	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
 		return;
-	if (res < 0 && res != -ENOENT) {
+	if (res < 0 && res != -ENOENT && res != -EBADMSG) {
 		ship_disconnect(ship, ship->group->journal.error[0] ? ship->group->journal.error
 								    : "the journal cannot be read");
 		return;

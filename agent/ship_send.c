@@ -141,6 +141,7 @@ static void read_done(struct io_op *op, int64_t res)
 		return;
 	}
 	if (res < 0) {
+		ship->unreadable = res == -EBADMSG;
 		ship_disconnect(ship,
 				ship->group->journal.error[0]
 					? ship->group->journal.error

@@ -11,7 +11,7 @@ void pair_look_engine(struct site *site)
 	struct seen_engine *seen = &site->seen_engine;
 	bool failed;
 
-	if (!group)
+	if (!group || !sim_node_is_up(site->engine_node)) /* killed: gone with its node */
 		return;
 	failed = group->state == ENGINE_FAILED;
 	if (failed && !seen->failed)

@@ -266,6 +266,44 @@ UNIT(test_put_back)
 	stage_run_raw(put_back, 1, NULL);
 }
 
+/* Our journal is damaged where the standby would be served from; what it said is on the volumes. */
+static void damaged(struct stage *stage, uint64_t at)
+{
+	struct stage_peer *peer = &stage->peers[0];
+	uint8_t byte = 0x5a;
+
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "first copy");
+	stage_write(stage, 0, 0, 4096, 0);
+	stage_converge(stage, "before");
+	cut(stage);
+	for (unsigned i = 1; i < 4; i++)
+		sim_check(stage->world, stage_wait(stage, stage_write(stage, 0, (uint64_t)i * CHUNK,
+								      4096, 0)) == 0);
+	sim_run_for(stage->world, 5 * SIM_SECOND); /* applied, and gone from memory */
+	for (uint64_t off = 0; off < STAGE_SLOT_BYTES; off += 4096)
+		sim_file_poke(stage->node, STAGE_DIR "/journal/00000000", off + at, &byte, 1);
+	sim_heal_all(stage->world);
+	stage_converge(stage, "copied");
+	sim_check(stage->world, peer->start.reset);
+}
+
+static void damaged_header(struct stage *stage)
+{
+	damaged(stage, 40);
+}
+
+static void damaged_records(struct stage *stage)
+{
+	damaged(stage, 140);
+}
+
+UNIT(test_damaged)
+{
+	stage_run_raw(damaged_header, 1, NULL);
+	stage_run_raw(damaged_records, 1, NULL);
+}
+
 /* Right behind a promote: nobody has acknowledged anything to us, and what came since is kept. */
 static void promoted(struct stage *stage)
 {
@@ -310,7 +348,8 @@ int main(void)
 		cmocka_unit_test(test_no_chain),    cmocka_unit_test(test_at_the_end),
 		cmocka_unit_test(test_interrupted), cmocka_unit_test(test_power_lost),
 		cmocka_unit_test(test_released),    cmocka_unit_test(test_impossible),
-		cmocka_unit_test(test_put_back),    cmocka_unit_test(test_promoted),
+		cmocka_unit_test(test_damaged),	    cmocka_unit_test(test_put_back),
+		cmocka_unit_test(test_promoted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
