@@ -279,7 +279,10 @@ void admit_adopt(struct engine_group *group)
 		sb->sync_end_seq = UINT64_MAX;
 	}
 	if (start->reset) {
-		sb->flags &= ~(uint32_t)SUPERBLOCK_EVER_CONSISTENT;
+		/* Consistent are the volumes, or the position that is kept: here neither. */
+		if (!sb->kept.undo_id)
+			sb->flags &= ~(uint32_t)SUPERBLOCK_EVER_CONSISTENT;
+		sb->flags &= ~(uint32_t)SUPERBLOCK_SELF_DIRTY;
 		group_dir_set_applied(&group->dir, &base);
 		sb->durable_seq = start->from_seq - 1;
 	}

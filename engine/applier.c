@@ -3,7 +3,8 @@
  * Apply: durable segments and copied extents become batches, and batches become writes to the
  * volumes.
  *
- *   gather (from memory, else from the journal, in order) -> run -> applied
+ *   gather (from memory, else from the journal, in order) -> (a copy runs: undo) -> write ->
+ * applied
  *
  * One batch at a time. A segment in memory stays there until the batch is done (a hold each); one
  * that was read back has its data in the arena, so a batch ends when that is full.
@@ -33,10 +34,10 @@ static void release_batch(struct engine_group *group)
 	group->arena_used = 0;
 }
 
-/* A batch that was gathered and will not run. */
-static void give_up(struct engine_group *group)
+void applier_give_up(struct engine_group *group)
 {
 	group->draining = false;
+	group->copy.added = 0;
 	extmap_clear(&group->apply.map);
 	release_batch(group);
 }
@@ -83,6 +84,12 @@ static void run(struct engine_group *group)
 		group->draining = false;
 		return;
 	}
+	if (!kept_save(group))
+		applier_write(group);
+}
+
+void applier_write(struct engine_group *group)
+{
 	group->drain_op.done = batch_done;
 	apply_run(&group->apply, &group->drain_op);
 }
@@ -129,7 +136,7 @@ static void read_back(struct io_op *op, int64_t res)
 	struct engine_group *group = container_of(op, struct engine_group, drain_op);
 
 	if (res < 0) {
-		give_up(group);
+		applier_give_up(group);
 		standby_fail(group, (int)res,
 			     group->journal.error[0] ? group->journal.error
 						     : "the journal cannot be read back");
@@ -165,7 +172,7 @@ static enum gather_step next_segment(struct engine_group *group)
 		return GATHER_RUN;
 	r = add_segment(group);
 	if (r < 0) {
-		give_up(group);
+		applier_give_up(group);
 		standby_fail(group, r, "the journal holds what cannot be applied to these volumes");
 		return GATHER_WAIT;
 	}

@@ -50,6 +50,8 @@ static void stored(struct io_op *op, int64_t res)
 	group->checkpoints++;
 	group->checkpoint_at = group->cycle_at;
 	count_frames(group);
+	if (group->cycle_end)
+		kept_end(group);
 	if (!group->journal.failed) {
 		journal_set_floor(&group->journal, group->checkpoint_at.seq - 1);
 		if (keep_ns && now_ns > keep_ns && !rejoin_keeps_journal(group))
@@ -72,8 +74,9 @@ static void update_superblock(struct engine_group *group)
 		sb->heard_time_ns = heard->wall_ns;
 		group->stored_heard_ns = heard->wall_ns;
 	}
+	kept_checkpoint(group, group->cycle_end);
 	if (group->cycle_end) {
-		sb->flags &= ~(uint32_t)SUPERBLOCK_SYNCING;
+		sb->flags &= ~(uint32_t)(SUPERBLOCK_SYNCING | SUPERBLOCK_SELF_DIRTY);
 		sb->flags |= SUPERBLOCK_EVER_CONSISTENT;
 		sb->sync_end_seq = 0;
 	}

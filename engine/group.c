@@ -98,9 +98,10 @@ bool standby_applies(const struct engine_group *group)
 bool standby_quiet(const struct engine_group *group)
 {
 	return !group->op_busy && !group->task_storing && !rejoin_busy(group) &&
-	       applier_idle(group) && !group->dir.storing && !group->turn_pending &&
-	       !group->receiving && group->copy.placing < 0 && !link_places(group->link) &&
-	       !link_queued(group->link) && !link_queued(group->refuse_link) &&
+	       kept_quiet(group) && applier_idle(group) && !group->dir.storing &&
+	       !group->turn_pending && !group->receiving && group->copy.placing < 0 &&
+	       !link_places(group->link) && !link_queued(group->link) &&
+	       !link_queued(group->refuse_link) &&
 	       (!group->journal_open || journal_is_quiet(&group->journal));
 }
 
@@ -118,6 +119,8 @@ void standby_close(struct engine_group *group)
 	group->journal_open = false;
 	if (group->journal.options.io)
 		journal_deinit(&group->journal);
+	kept_close(group);
+	group->rollback.wanted = group->rollback.running = group->rollback.anew = false;
 	if (group->volumes_open)
 		volumes_close(&group->volumes);
 	group->volumes_open = false;
@@ -164,7 +167,8 @@ void standby_ready(struct engine_group *group)
 {
 	group->state = ENGINE_READY;
 	group->ready_ns = io_now(group->io);
-	group->detail[0] = group->told[0] = 0;
+	memcpy(group->detail, group->kept.lost, sizeof(group->detail));
+	group->told[0] = 0;
 	group->fail_res = 0;
 	checkpoint_start(group);
 	applier_kick(group);
@@ -330,6 +334,8 @@ void engine_group_stop(struct engine_group *group)
 		break;
 	case ENGINE_STARTING:  /* open.c sees it */
 	case ENGINE_PROMOTING: /* comes to an end first */
+		rollback_cancel(group);
+		break;
 	case ENGINE_FAILED:
 	case ENGINE_STOPPING:
 		break;

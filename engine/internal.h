@@ -5,6 +5,7 @@
  *   link -> session.c (dialogue) -> receive.c (segments) -> journal
  *                                -> copy.c (copied extents, in their place between segments)
  *                 acknowledgements <- applier.c (apply, flush, checkpoint, floor) <- journal
+ *                                       `-> kept.c (while a copy runs: undo first)
  *
  * Sequence numbers, always in this order:  applied <= durable <= received (appended).
  */
@@ -19,6 +20,7 @@
 #include "core/group/salvage.h"
 #include "core/group/segring.h"
 #include "core/group/tail.h"
+#include "core/group/undo.h"
 #include "core/group/volume.h"
 #include "engine/engine.h"
 #include "proto/frame.h"
@@ -264,6 +266,25 @@ struct engine_group {
 
 	struct rejoin rejoin;
 
+	/* the position that a copy keeps: kept.c, rollback.c */
+	struct undo *undo; /* while the volumes are open */
+	struct {
+		uint64_t id; /* of the log that begins */
+		struct io_op op;
+		struct io_timer timer; /* running: a batch waits for room */
+		bool saving;	       /* a batch is being saved */
+		bool over;	       /* the log goes as soon as that is done */
+		bool told_full;
+		char lost[STATUS_TEXT_MAX]; /* a position was given up, and why */
+	} kept;
+	struct {
+		bool wanted;  /* by the promote under way */
+		bool running; /* check or roll back */
+		bool anew;    /* K5: the log is damaged, why is in text */
+		char text[STATUS_TEXT_MAX];
+		struct io_timer timer;
+	} rollback;
+
 	/* task */
 	struct engine_task *task;
 	bool task_over, task_storing;
@@ -298,6 +319,7 @@ bool standby_applies(const struct engine_group *group);
 void open_start(struct engine_group *group);
 void open_peek(
 	struct engine_group *group); /* FOREIGN: reads the superblock, then answers who waits */
+void open_finish(struct engine_group *group); /* the journal is open: the last step */
 
 /* session.c */
 int session_init(struct engine_group *group);
@@ -392,6 +414,10 @@ void applier_deinit(struct engine_group *group);
 void applier_begin(struct engine_group *group, const struct journal_position *at);
 void applier_kick(struct engine_group *group);
 /* What was taken from the FIFO for comparing is done with: goes on behind it. */
+/* A batch that was gathered and will not be written: what is gathered next begins anew only after
+ * everything was closed or the journal emptied. */
+void applier_give_up(struct engine_group *group);
+void applier_write(struct engine_group *group); /* the batch that was gathered */
 void applier_go_on(struct engine_group *group);
 bool applier_idle(const struct engine_group *group); /* no batch, no cycle */
 
@@ -453,6 +479,33 @@ __attribute__((format(printf, 3, 4))) void task_finish(struct engine_group *grou
 						       const char *format, ...);
 /* The superblock was changed for the task: its store ends it. `text` for the log. */
 void task_store(struct engine_group *group, const char *text);
+
+/* kept.c */
+int kept_init(struct engine_group *group); /* volumes are open */
+void kept_close(struct engine_group *group);
+bool kept_quiet(const struct engine_group *group);
+/* Whether that START begins a copy on what is consistent now. */
+bool kept_begins(const struct engine_group *group, const struct link_start *start);
+void kept_begin(struct engine_group *group, struct io_op *op); /* a new log */
+void kept_note(struct engine_group *group); /* into dir.sb, before START is adopted */
+/* Saves what the batch will overwrite; applier_write() follows. False: nothing is kept. */
+bool kept_save(struct engine_group *group);
+void kept_look(struct engine_group *group); /* a batch that waits for room looks again */
+/* What a checkpoint stores; `end`: the copy is over. */
+void kept_checkpoint(struct engine_group *group, bool end);
+void kept_end(struct engine_group *group); /* K2: the superblock durably names no log */
+/* Into dir.sb. */
+void kept_give_up(struct engine_group *group, const char *why);
+bool kept_drop_wanted(const struct engine_group *group); /* a task asks for it */
+void kept_task(struct engine_group *group);
+void kept_status(const struct engine_group *group, struct status_group *ret_status);
+
+/* rollback.c */
+void rollback_begin(struct engine_group *group); /* of a promote */
+/* open.c: ROLLBACK is stored, log and journal are open. */
+void rollback_resume(struct engine_group *group);
+void rollback_anew(struct engine_group *group, const char *why); /* before that: there is no log */
+void rollback_cancel(struct engine_group *group);		 /* it ends soon, and fails */
 
 /* heard.c */
 void heard_begin(struct engine_group *group); /* from the superblock */

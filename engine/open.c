@@ -2,8 +2,8 @@
 /*
  * Start: from a directory on disk to a group that may receive.
  *
- *   look at the superblock -> (a standby's or a fenced copy's) lock and open -> volumes -> journal
- * (find its end) -> ready
+ *   look at the superblock -> (a standby's or a fenced copy's) lock and open -> volumes -> undo log
+ *   of a kept position -> journal (find its end) -> (ROLLBACK: that is finished) -> ready
  *
  * Recovery needs no path of its own: apply goes on from the superblock's applied position, which is
  * what it does anyway, and replay is idempotent. The lock is not touched for a group that is no
@@ -51,19 +51,33 @@ static void journal_opened(struct io_op *op, int64_t res)
 {
 	struct engine_group *group = container_of(op, struct engine_group, state_op);
 	const struct journal *journal = &group->journal;
+	bool back = group->dir.sb.flags & SUPERBLOCK_ROLLBACK;
+
+	group->op_busy = false;
+	/* On the way back the journal is emptied, whatever it holds. */
+	if (over(group, back && res == JOURNAL_E_DAMAGED ? 0 : res,
+		 journal->error[0] ? journal->error : "the journal cannot be opened"))
+		return;
+	if (back) {
+		rollback_resume(group);
+		return;
+	}
+	group->journal_open = true;
+	group->durable_time_ns = journal->end_time_ns;
+	open_finish(group);
+}
+
+void open_finish(struct engine_group *group)
+{
+	const struct journal *journal = &group->journal;
 	struct journal_position at;
 	int r;
 
-	group->op_busy = false;
-	if (over(group, res, journal->error[0] ? journal->error : "the journal cannot be opened"))
-		return;
-	group->journal_open = true;
 	r = tail_init(&group->tail, &group->journal, &group->ring);
 	if (over(group, r, "no memory for reading the journal"))
 		return;
 	group->tail_open = true;
 	group->durable_bytes = journal->head.bytes;
-	group->durable_time_ns = journal->end_time_ns;
 	group_dir_get_applied(&group->dir, &at);
 	applier_begin(group, &at);
 	journal_set_floor(&group->journal, group->applied_seq);
@@ -148,6 +162,74 @@ static int open_volumes(struct engine_group *group)
 	return relax_alignment(group);
 }
 
+/* ---- the kept position ------------------------------------------------------------------------
+ */
+
+static void open_journal_next(struct engine_group *group)
+{
+	int r = open_journal(group);
+
+	if (r)
+		standby_fail(group, r, group->detail);
+}
+
+static void loss_stored(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+
+	group->op_busy = false;
+	if (over(group, res, "the superblock cannot be written"))
+		return;
+	undo_clean(group->io, group->dir.path, 0);
+	open_journal_next(group);
+}
+
+/* Stored before anything is applied: or a log that can be read again later would miss what was
+ * overwritten in between. */
+static void lose_kept(struct engine_group *group, const char *why)
+{
+	if (group->dir.sb.flags & SUPERBLOCK_ROLLBACK) {
+		rollback_anew(group, why);
+		open_journal_next(group);
+		return;
+	}
+	kept_give_up(group, why);
+	begin(group, loss_stored);
+	group_dir_store(&group->dir, &group->state_store, &group->state_op);
+}
+
+static void undo_opened(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+	char why[STATUS_TEXT_MAX];
+
+	group->op_busy = false;
+	snprintf(why, sizeof(why), "%.200s", undo_error(group->undo));
+	if (over(group, res < 0 ? res : 0, why))
+		return;
+	if (res == UNDO_E_DAMAGED)
+		lose_kept(group, why);
+	else
+		open_journal_next(group);
+}
+
+static void open_kept(struct engine_group *group)
+{
+	struct superblock *sb = &group->dir.sb;
+
+	if (!sb->kept.undo_id) {
+		if (sb->flags & SUPERBLOCK_SYNCING)
+			sb->flags &= ~(uint32_t)SUPERBLOCK_EVER_CONSISTENT;
+		undo_clean(group->io, group->dir.path, 0);
+		open_journal_next(group);
+	} else if (kept_drop_wanted(group)) {
+		lose_kept(group, "the operator has said so");
+	} else {
+		begin(group, undo_opened);
+		undo_open(group->undo, sb->kept.undo_id, sb->kept.undo_bytes, &group->state_op);
+	}
+}
+
 static void close_foreign(struct engine_group *group)
 {
 	if (group->dir_open)
@@ -180,10 +262,12 @@ static void dir_opened(struct io_op *op, int64_t res)
 		group->dir.sb.flags |= SUPERBLOCK_EVER_CONSISTENT;
 	r = open_volumes(group);
 	if (!r)
-		r = open_journal(group);
+		r = kept_init(group);
 	if (r)
 		standby_fail(group, r,
 			     group->detail[0] ? group->detail : "the group cannot be opened");
+	else
+		open_kept(group);
 }
 
 static void dir_peeked(struct io_op *op, int64_t res)

@@ -3,6 +3,7 @@
  * Promote: cut the history at what was received, and make this copy the primary's.
  *
  *   end the session -> everything received is durable -> applied -> flushed
+ *                   -> (the volumes are being copied to) back to the kept position, rollback.c
  *   -> one store of the superblock: role, epoch, history -> close, unlock -> the agent may adopt it
  *
  * Invariant M1: before that store the group is a standby, after it a primary; a crash anywhere
@@ -117,7 +118,7 @@ static bool refused(struct engine_group *group)
 			       "to make it primary against that one",
 			       sb->fenced_by_epoch,
 			       sb->fenced_by[0] ? sb->fenced_by : "another node");
-	} else if (sb->flags & SUPERBLOCK_SYNCING) {
+	} else if ((sb->flags & SUPERBLOCK_SYNCING) && !sb->kept.undo_id) {
 		promote_finish(group, -EUCLEAN,
 			       "the volumes are being copied and are not consistent until that is "
 			       "done; let the copy from %s finish",
@@ -211,6 +212,44 @@ static void flush_done(struct io_op *op, int64_t res)
 	group_dir_store(&group->dir, &group->state_store, &group->state_op);
 }
 
+/* Where the history is cut, and what that is known to lose. */
+static void fill_position(struct engine_group *group)
+{
+	struct engine_promote *promote = group->promote;
+	const struct journal *journal = &group->journal;
+	const struct superblock_kept *kept = &group->dir.sb.kept;
+	const struct segment *last = segring_find(&group->ring, journal->appended_seq);
+
+	if (group->rollback.wanted) {
+		promote->position_time_ns = kept->time_ns;
+		heard_lag(group, kept->seq, kept->bytes, kept->time_ns, &promote->lost);
+		promote->loss = ENGINE_LOSS_UNKNOWN;
+		return;
+	}
+	promote->position_time_ns = last ? last->header.last_time_ns : group->durable_time_ns;
+	heard_lag(group, journal->appended_seq, journal->head.bytes, promote->position_time_ns,
+		  &promote->lost);
+	promote->loss = loss_by_mode(group);
+}
+
+/* The volumes are being copied to: first to the position that was kept. What was received since is
+ * given up with the copy. */
+static void roll_back(struct engine_group *group)
+{
+	if (!(group->dir.sb.flags & SUPERBLOCK_SYNCING)) { /* the copy has come to its end */
+		group->rollback.wanted = group->hold = false;
+		fill_position(group);
+		standby_poke(group);
+		return;
+	}
+	group->hold = true;
+	kept_look(group);
+	if (group->journal.durable_seq == group->journal.appended_seq &&
+	    journal_is_quiet(&group->journal) && applier_idle(group) && !group->receiving &&
+	    !rejoin_busy(group) && !group->task_storing && !group->dir.storing)
+		rollback_begin(group);
+}
+
 void promote_step(struct engine_group *group)
 {
 	const struct journal *journal = &group->journal;
@@ -220,6 +259,10 @@ void promote_step(struct engine_group *group)
 	if (group->dir.sb.role == GROUP_PRIMARY) { /* stored */
 		if (standby_quiet(group))
 			promoted(group);
+		return;
+	}
+	if (group->rollback.wanted) {
+		roll_back(group);
 		return;
 	}
 	if (journal->durable_seq < journal->appended_seq ||
@@ -237,20 +280,18 @@ void promote_step(struct engine_group *group)
 
 void promote_begin(struct engine_group *group)
 {
-	struct engine_promote *promote = group->promote;
 	const struct journal *journal = &group->journal;
-	const struct segment *last = segring_find(&group->ring, journal->appended_seq);
 
 	if (refused(group))
 		return;
 	group->promote_since_ns = io_now(group->io);
-	promote->position_time_ns = last ? last->header.last_time_ns : group->durable_time_ns;
-	heard_lag(group, journal->appended_seq, journal->head.bytes, promote->position_time_ns,
-		  &promote->lost);
-	promote->loss = loss_by_mode(group);
+	group->rollback.wanted = group->dir.sb.flags & SUPERBLOCK_SYNCING;
+	fill_position(group);
 	group->state = ENGINE_PROMOTING;
-	log_info("promote begins", "group=%s received_seq=%" PRIu64 " applied_seq=%" PRIu64,
-		 group->conf->name, journal->appended_seq, group->applied_seq);
+	log_info("promote begins",
+		 "group=%s received_seq=%" PRIu64 " applied_seq=%" PRIu64 " kept_seq=%" PRIu64,
+		 group->conf->name, journal->appended_seq, group->applied_seq,
+		 group->dir.sb.kept.seq);
 	session_end(group, "this standby is being promoted");
 	applier_kick(group);
 	standby_poke(group);

@@ -234,7 +234,7 @@ int rejoin_prepare(struct engine_group *group, char *error, size_t error_max)
 		return REJOIN_E_WAIT;
 	rejoin->diverged = false;
 	rejoin_note(group, &group->session.hello);
-	group->session.diverged = rejoin->diverged;
+	group->session.diverged = rejoin->diverged || (group->dir.sb.flags & SUPERBLOCK_SELF_DIRTY);
 	if (!rejoin->diverged)
 		return 0;
 	if (rejoin->state == REJOIN_READY) {
@@ -304,10 +304,11 @@ void rejoin_welcome(struct engine_group *group, struct link_welcome *welcome)
 	if (!group->session.diverged)
 		return;
 	welcome->diverged = true;
-	welcome->common_seq = rejoin->common_seq;
+	welcome->common_seq = rejoin->diverged ? rejoin->common_seq : group->journal.durable_seq;
 	rejoin->gap = 0;
 	rejoin->left = 0;
-	if (rejoin->everything)
+	/* Rolled back, it lacks what the primary counts as copied: nobody knows which ranges. */
+	if (rejoin->everything || (group->dir.sb.flags & SUPERBLOCK_SELF_DIRTY))
 		return;
 	welcome->common_chain = rejoin->chain;
 	while ((count = each_range(group, rejoin->gap, NULL)) > RANGES_MAX)

@@ -299,6 +299,8 @@ static void send_welcome(struct engine_group *group)
 	w->syncing = sb->flags & SUPERBLOCK_SYNCING;
 	w->empty = is_empty(group);
 	w->seeded = !w->empty || group->compare.seeded;
+	w->kept = sb->kept.undo_id != 0;
+	w->kept_seq = sb->kept.seq;
 	w->window_bytes = group->ring.size_bytes / 2;
 	w->wall_time_ns = io_wall(group->io);
 	w->history_count = sb->history_count;
@@ -429,7 +431,8 @@ static void start_durable(struct io_op *op, int64_t res)
 /*
  * Before the journal is emptied: what was acknowledged from it and is not on the volumes yet would
  * be lost with it, and the primary's copy does not bring it again. Invariant S4: a reset forgets
- * only what is on the volumes, durably.
+ * only what is on the volumes, durably. And a position that a copy keeps (kept.c) is all of what
+ * was acknowledged, on the volumes, durably.
  */
 static bool journal_is_spent(struct engine_group *group)
 {
@@ -447,12 +450,39 @@ static bool journal_is_spent(struct engine_group *group)
 	return true;
 }
 
+static void store_start(struct engine_group *group)
+{
+	admit_adopt(group);
+	group->state_op.done = start_durable;
+	group_dir_store(&group->dir, &group->state_store, &group->state_op);
+}
+
+static void kept_begun(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, state_op);
+
+	(void)res;
+	if (group->state == ENGINE_READY && group->session.state == SESSION_STARTING &&
+	    group->session.number == group->begin.session) {
+		kept_note(group);
+		store_start(group);
+		return;
+	}
+	/* The session has ended before anything of it was taken over. */
+	group->op_busy = group->hold = false;
+	kept_end(group);
+	applier_kick(group);
+	standby_poke(group);
+}
+
 /* Once nothing is under way that relies on what START changes. */
 static void start_step(struct engine_group *group)
 {
 	struct session *session = &group->session;
+	bool keeps = kept_begins(group, &session->start);
 
-	if (group->op_busy || (session->start.reset && !group->hold && !journal_is_spent(group)) ||
+	if (group->op_busy || !kept_quiet(group) ||
+	    ((session->start.reset || keeps) && !group->hold && !journal_is_spent(group)) ||
 	    !applier_idle(group))
 		return;
 	group->begin = (struct session_begin){
@@ -462,10 +492,13 @@ static void start_step(struct engine_group *group)
 			  .chain = session->start.base.chain,
 			  .bytes = session->start.base.bytes },
 	};
-	admit_adopt(group);
 	group->op_busy = true;
-	group->state_op.done = start_durable;
-	group_dir_store(&group->dir, &group->state_store, &group->state_op);
+	if (!keeps) {
+		store_start(group);
+		return;
+	}
+	group->state_op.done = kept_begun;
+	kept_begin(group, &group->state_op);
 }
 
 static void on_start(struct engine_group *group, const uint8_t *body, uint32_t len)
@@ -493,7 +526,8 @@ static void on_start(struct engine_group *group, const uint8_t *body, uint32_t l
 	}
 	session->state = SESSION_STARTING;
 	session->sync_open = start->sync;
-	group->hold = !start->reset; /* a reset applies what is left first */
+	/* What is left is applied first, before a reset and before a position that is kept. */
+	group->hold = !start->reset && !kept_begins(group, start);
 	copy_session(group);
 	if (start->reset)
 		copy_drop(group);

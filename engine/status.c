@@ -105,6 +105,7 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->syncing = sb->flags & SUPERBLOCK_SYNCING;
 	s->ever_consistent = sb->flags & SUPERBLOCK_EVER_CONSISTENT;
 	s->consistent = s->ever_consistent && !s->syncing;
+	kept_status(group, s);
 	s->diverged = group->rejoin.diverged;
 	s->common_seq = group->rejoin.common_seq;
 	s->lag.ns = UINT64_MAX;

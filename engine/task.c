@@ -61,6 +61,9 @@ static void stored(struct io_op *op, int64_t res)
 		standby_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
+	if (!group->dir.sb.kept.undo_id && group->undo && group->task &&
+	    group->task->kind == ENGINE_DROP_KEPT)
+		kept_end(group);
 	log_info("task done", "group=%s task=\"%s\"", group->conf->name, group->task_text);
 	task_finish(group, 0, "%s", "");
 	standby_poke(group);
@@ -170,6 +173,11 @@ void task_step(struct engine_group *group)
 		open_peek(group);
 		return;
 	case ENGINE_FAILED:
+		if (kept_drop_wanted(group)) { /* before the log is opened again */
+			group->retry_at_ns = io_now(group->io);
+			standby_poke(group);
+			return;
+		}
 		task_finish(group, group->fail_res, "%.250s", group->detail);
 		return;
 	case ENGINE_STOPPED:
@@ -192,6 +200,8 @@ void task_step(struct engine_group *group)
 		rejoin_task(group);
 		return;
 	case ENGINE_DROP_KEPT:
+		kept_task(group);
+		return;
 	case ENGINE_VOLUME_PATH:
 		break;
 	}

@@ -49,8 +49,8 @@ enum superblock_flags {
 					  it took over */
 	SUPERBLOCK_HELD = 1u << 6,     /* primary: not served before the operator accepts what was
 					  found */
-	SUPERBLOCK_SELF_DIRTY = 1u << 7, /* standby: dirty.self names ranges that are not of the
-					    history it is about to follow */
+	SUPERBLOCK_SELF_DIRTY = 1u << 7, /* standby: it was rolled back, so it is not what the
+					    primary takes it for: all of it is copied or compared */
 	SUPERBLOCK_ROLLBACK = 1u << 8, /* standby: its volumes go back to the kept position; nothing
 					  else happens before that is done */
 };

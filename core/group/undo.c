@@ -180,7 +180,7 @@ struct undo_place undo_root(const struct undo *undo)
 {
 	uint8_t bytes[16 + UUID_BYTES + 8] = "holdfast.undo.v1";
 
-	memcpy(bytes + 16, undo->options.group.bytes, UUID_BYTES);
+	memcpy(bytes + 16, undo->group.bytes, UUID_BYTES);
 	le64_put(bytes + 16 + UUID_BYTES, undo->id);
 	return (struct undo_place){ .seq = 1, .chain = hash64(0, bytes, sizeof(bytes)) };
 }
@@ -188,7 +188,7 @@ struct undo_place undo_root(const struct undo *undo)
 bool undo_continues(const struct undo *undo, const struct undo_place *at,
 		    const struct segment_header *header)
 {
-	return uuid_equal(&header->group, &undo->options.group) && header->epoch == undo->id &&
+	return uuid_equal(&header->group, &undo->group) && header->epoch == undo->id &&
 	       header->first_seq == at->seq && header->chain == at->chain;
 }
 
@@ -217,6 +217,7 @@ void undo_start_at(struct undo *undo, uint64_t id)
 	undo->file = NULL;
 	undo->file_bytes = undo->files_bytes = 0;
 	undo->id = id;
+	undo->group = *undo->options.group;
 	undo->writer = io_random(undo->io);
 	undo->placed = undo->durable = undo_root(undo);
 	undo->failed = 0;

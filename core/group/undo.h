@@ -58,8 +58,8 @@ struct undo_options {
 	/* Open from undo_new() to undo_free(), in the same order; ids may change while no log is.
 	 */
 	struct volumes *volumes;
-	struct uuid group;
-	uint64_t limit_bytes; /* of the log; 0: as far as the file system goes */
+	const struct uuid *group; /* read when a log begins or is opened */
+	uint64_t limit_bytes;	  /* of the log; 0: as far as the file system goes */
 };
 
 /* Takes all memory for the superblock's volumes. -ENOMEM. */

@@ -97,6 +97,7 @@ struct undo {
 	char error[256];
 
 	bool open;
+	struct uuid group;
 	uint64_t id, writer;
 	struct io_file *file; /* `placed.file` */
 	uint64_t file_bytes;

@@ -137,7 +137,7 @@ static bool tells_of_more(const struct undo *undo, const uint8_t *bytes)
 	struct segment_header header;
 
 	return segment_header_decode(bytes, SEGMENT_ALIGN_BYTES, &header) == 0 &&
-	       uuid_equal(&header.group, &undo->options.group) && header.epoch == undo->id &&
+	       uuid_equal(&header.group, &undo->group) && header.epoch == undo->id &&
 	       header.durable_seq >= undo->scan.at.seq;
 }
 

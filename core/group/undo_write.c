@@ -191,7 +191,7 @@ static void seal(struct undo *undo, struct undo_slot *slot)
 	uint64_t now_ns = io_wall(undo->io);
 
 	*header = (struct segment_header){
-		.group = undo->options.group,
+		.group = undo->group,
 		.epoch = undo->id,
 		.first_seq = undo->placed.seq,
 		.first_time_ns = now_ns,

@@ -262,7 +262,8 @@ static void check_kept(struct site *site)
 	struct status_group *status = sim_alloc(pair->world, sizeof(*status));
 
 	engine_group_status(site->engine, status);
-	if (site != pair->primary && status->durable_seq < pair->promised)
+	if (site != pair->primary && status->durable_seq < pair->promised &&
+	    !(pair->kept && status->durable_seq == pair->kept_seq))
 		sim_fail(pair->world,
 			 "the standby came back with seq %llu, but had acknowledged seq %llu",
 			 (unsigned long long)status->durable_seq,
@@ -556,6 +557,18 @@ static bool promote_done(void *context)
 	return promoting->done || !sim_node_is_up(promoting->node);
 }
 
+/* In the middle of a copy it goes back to the position of before. */
+static void note_kept(struct pair *pair, struct site *site)
+{
+	struct status_group *status = sim_alloc(pair->world, sizeof(*status));
+
+	engine_group_status(site->engine, status);
+	if (!status->kept)
+		return;
+	pair->kept = true;
+	pair->kept_seq = status->kept_seq;
+}
+
 int pair_promote(struct pair *pair, struct site *site, bool force, struct engine_promote *ret)
 {
 	struct promoting *promoting = sim_alloc(pair->world, sizeof(*promoting));
@@ -564,6 +577,7 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 	promoting->promote.force = force;
 	promoting->promote.done = promoted;
 	pair->promote_begun = true;
+	note_kept(pair, site);
 	if (site->engine && pair_behind(site))
 		REACH(PROMOTE_BEHIND);
 	engine_group_promote(site->engine, &promoting->promote);
@@ -649,6 +663,7 @@ static void bring_back(struct pair *pair)
 		site_start_agent(alpha);
 	}
 	pair_converge(pair);
+	pair->kept = false;
 }
 
 /* Right behind the promote: what it said is on the disk. */
@@ -693,7 +708,9 @@ void pair_fail_over(struct pair *pair)
 	if (r && r != -EALREADY)
 		sim_fail(world, "promote: %d %s", r, result.text);
 	pair_sample(pair);
-	if (result.seq < pair->promised)
+	if (pair->kept && result.seq == pair->kept_seq)
+		REACH(PROMOTED_KEPT);
+	else if (result.seq < pair->promised)
 		sim_fail(world, "promoted at seq %llu, but %llu was acknowledged as durable",
 			 (unsigned long long)result.seq, (unsigned long long)pair->promised);
 	if (result.seq > pair->model.head)
@@ -710,6 +727,7 @@ void pair_fail_over(struct pair *pair)
 	pair->epoch = result.epoch;
 	pair->model.head = pair->model.acked = pair->model.durable = result.seq;
 	pair->promised = pair->pledged = 0;
+	pair->kept = false;
 	pair->promotes++;
 	pair->incarnation++;
 	pair->power_lost = false;

@@ -116,8 +116,10 @@ struct pair {
 	struct request requests[2 * PAIR_REQUESTS];
 	bool working; /* the workload submits */
 	bool writethrough;
-	bool sync_freeze;   /* nothing is promised without the standby */
-	bool unreadable;    /* reads of a standby's volume may fail: then they differ */
+	bool sync_freeze; /* nothing is promised without the standby */
+	bool unreadable;  /* reads of a standby's volume may fail: then they differ */
+	bool kept;	  /* a promote was begun in the middle of a copy */
+	uint64_t kept_seq;
 	uint64_t pledged;   /* highest seq that a client was promised as durable, in this epoch */
 	bool promote_begun; /* a promote that was killed may have been far enough */
 	bool links_up;	    /* no cut, no fault: who asks gets an answer */

@@ -49,6 +49,7 @@
 	X(PROMOTE_BEHIND, "a promote had records to apply")                                        \
 	X(PROMOTE_FORCED, "with a live primary, by force")                                         \
 	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
+	X(PROMOTED_KEPT, "promoted to the position that a copy had kept")                          \
 	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
 	X(MODE_SYNC, "a run with mode = sync")                                                     \
 	X(BANDWIDTH, "a run with a limit of bandwidth")                                            \

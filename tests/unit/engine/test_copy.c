@@ -168,12 +168,14 @@ static void resync(struct stage *stage)
 	stage_crash(stage, SIM_KILL);
 	sim_check(stage->world, stage_start_engine(stage) == 0);
 	sim_check(stage->world, !stage_status(stage)->consistent);
-	sim_check(stage->world, stage_promote(stage, true) == -EUCLEAN);
+	sim_check(stage->world, stage_status(stage)->kept && stage_status(stage)->kept_seq == 1);
 	stage_dial_welcome(stage);
 	sim_check(stage->world, stage->welcome.syncing && stage->welcome.durable.seq == 1);
+	sim_check(stage->world, stage->welcome.kept && stage->welcome.kept_seq == 1);
 	stage_send_start(stage, &(struct link_start){ .from_seq = 2, .sync = true });
 	stage_send_end(stage, 1);
 	sim_check(stage->world, stage_until(stage, stage_is_consistent));
+	sim_check(stage->world, !stage_status(stage)->kept);
 	stage_check_volumes(stage, "resync");
 }
 

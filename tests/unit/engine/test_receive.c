@@ -208,12 +208,14 @@ static void reset_forward(struct stage *stage)
 	stage_send_segment(stage, stage_write(stage, 1, 0, 4096, 13));
 	sim_check(stage->world, stage_until(stage, stage_all_durable));
 	sim_check(stage->world, !stage_status(stage)->consistent);
-	sim_check(stage->world, stage_promote(stage, true) == -EUCLEAN);
+	sim_check(stage->world, stage_status(stage)->kept && stage_status(stage)->kept_seq == 1);
 	stage_crash(stage, SIM_POWER);
 	sim_check(stage->world, stage_start_engine(stage) == 0);
 	stage_superblock(stage, &sb);
 	sim_check(stage->world,
-		  (sb.flags & SUPERBLOCK_SYNCING) && !(sb.flags & SUPERBLOCK_EVER_CONSISTENT));
+		  (sb.flags & SUPERBLOCK_SYNCING) && (sb.flags & SUPERBLOCK_EVER_CONSISTENT));
+	/* What it held before stays, until the copy is whole. */
+	sim_check(stage->world, sb.kept.undo_id && sb.kept.seq == 1);
 	stage_dial_welcome(stage);
 	sim_check(stage->world, stage->welcome.syncing && stage->welcome.durable.seq == 3);
 	stage_send_start(stage, &(struct link_start){ .from_seq = 4 });
@@ -223,6 +225,9 @@ static void reset_forward(struct stage *stage)
 	stage_send_extent(stage, 0, 0, 8192, 14, true);
 	stage_send_end(stage, 3);
 	sim_check(stage->world, stage_until(stage, stage_is_consistent));
+	sim_run_for(stage->world, 20 * SIM_MS);
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, !sb.kept.undo_id && !stage_status(stage)->kept);
 	stage_check_volumes(stage, "reset");
 }
 

@@ -70,7 +70,7 @@ static inline void bench_open(void)
 	struct undo_options options = { .io = bench.io,
 					.dir = BENCH_DIR,
 					.volumes = &bench.volumes,
-					.group = bench.sb.group,
+					.group = &bench.sb.group,
 					.limit_bytes = bench.limit_bytes };
 	char error[256];
 
