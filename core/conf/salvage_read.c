@@ -13,6 +13,7 @@
 
 #include "core/base/err.h"
 #include "core/base/macros.h"
+#include "core/base/units.h"
 
 #define ZEROES_BYTES (1u << 20)
 
@@ -21,14 +22,15 @@
 
 static bool take_number(const char **at, uint64_t *ret)
 {
-	char *end;
+	char digits[24];
+	size_t len = strspn(*at, "0123456789");
 
-	if (**at < '0' || **at > '9')
+	if (len == 0 || len >= sizeof(digits))
 		return false;
-	errno = 0;
-	*ret = strtoull(*at, &end, 10);
-	*at = end;
-	return errno == 0;
+	memcpy(digits, *at, len);
+	digits[len] = '\0';
+	*at += len;
+	return units_parse_u64(digits, ret) == 0;
 }
 
 /* EPOCH-FIRST-LAST, or that with .NUMBER. */

@@ -446,6 +446,13 @@ static void refusals(struct stage *stage)
 	stage->hello.history_count = 2;
 	stage->hello.history[1] = (struct history_entry){ 2, 1 };
 	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	/* It rules all the same: the lower one is told. */
+	stage->hello = good;
+	stage_dial_refused(stage, LINK_REFUSE_STALE_EPOCH);
+	sim_check(stage->world, stage->refuse.epoch == 2);
+	good.epoch = 3;
+	good.history_count = 2;
+	good.history[1] = (struct history_entry){ 3, 2 };
 	stage->hello = good;
 	stage->hello.history[0].epoch = 9; /* beyond its own epoch */
 	stage_dial_refused(stage, LINK_REFUSE_ERROR);

@@ -255,11 +255,11 @@ UNIT(test_list)
 
 	/* What the tests above took out, and two files that are none. */
 	snprintf(path, sizeof(path), "%s/salvage/notes", folder);
-	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	(void)close(fd);
 	snprintf(path, sizeof(path), "%s/salvage/7-5-9", folder);
-	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	assert_true(fd >= 0 && write(fd, path, 100) == 100);
 	(void)close(fd);
 	assert_int_equal(salvage_list(folder, &list, &count), 0);
