@@ -126,6 +126,7 @@ static void look(struct io_timer *timer)
 	for (unsigned i = 0; i < group->ship_count; i++) {
 		sample(group->ships[i]);
 		warn(group->ships[i]);
+		coalesce_look(group->ships[i]);
 	}
 	io_timer_start(group->io, timer, LOOK_NS);
 }

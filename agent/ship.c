@@ -685,7 +685,7 @@ bool ship_quiet(const struct ship *ship)
 	return ship->stopped && !ship->connect_pending && !ship->tail_pending &&
 	       !ship->prepare_pending && !ship->release_user && ship_sync_quiet(ship->sync) &&
 	       ship_extents_quiet(ship->extents) && ship_verify_quiet(ship->verify) &&
-	       !link_is_finishing(ship->link);
+	       !link_is_finishing(ship->link) && !ship->coalesce.busy;
 }
 
 /* A node's name may be a URI: what is no letter, digit, dot or hyphen becomes %XX. */
@@ -750,6 +750,8 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	if (!r)
 		r = journal_reader_init(&ship->release_reader, &group->journal);
 	ship->release_reader_open = !r;
+	if (!r)
+		r = coalesce_init(ship, path);
 	if (r) {
 		ship_free(ship);
 		return r;
@@ -762,6 +764,7 @@ struct ship *ship_free(struct ship *ship)
 {
 	struct io *io = ship->group->io;
 
+	coalesce_deinit(ship);
 	if (ship->release_reader_open)
 		journal_reader_deinit(&ship->release_reader);
 	if (ship->verify)

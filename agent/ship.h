@@ -41,6 +41,17 @@ struct ship_catch { /* mode sync: whether it has caught up in this session */
 	uint64_t since_ns;
 };
 
+struct coalesce { /* coalesce.c */
+	struct dirty_map *map; /* counts; never in force, never saved */
+	struct journal_reader reader;
+	bool reader_open, busy;
+	struct io_op op;
+	uint64_t to_seq;
+	uint64_t stored_bytes, written_bytes; /* of the backlog, as far as it was read */
+	uint64_t again_bytes;		      /* not before head_bytes is there */
+	uint64_t count;			      /* backlogs that a copy took the place of */
+};
+
 #define LADDER_SAMPLES 6u
 
 struct ship_ladder { /* ladder.c */
@@ -113,6 +124,7 @@ struct ship {
 	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;
 	struct ship_catch catch;
 	struct ship_ladder ladder;
+	struct coalesce coalesce;
 	struct bandwidth bandwidth;
 	struct io_timer bandwidth_timer;
 };
@@ -188,6 +200,11 @@ void ship_verify_synced(struct verify *verify);			 /* a copy has ended */
 bool ship_verify_pump(struct verify *verify, uint64_t sent_seq); /* as ship_sync_pump() */
 bool ship_verify_quiet(const struct verify *verify);
 void ship_verify_status(const struct verify *verify, struct status_verify *ret_status);
+
+/* coalesce.c */
+int coalesce_init(struct ship *ship, const char *path);
+void coalesce_deinit(struct ship *ship);
+void coalesce_look(struct ship *ship); /* once a second */
 
 /* sync.c */
 int ship_sync_new(struct ship *ship, struct sync **ret_sync);

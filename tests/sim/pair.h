@@ -64,7 +64,7 @@ void model_recovered(struct model *model, uint64_t head, bool power, const char 
 /* What pair_look() saw when it last looked at this life of an agent, of an engine. */
 struct seen {
 	uint64_t generation, head_seq, released_seq, floor_seq;
-	uint64_t memory_hits, disk_reads, stalls, rewrites, sync_losses, verified_seq;
+	uint64_t memory_hits, disk_reads, stalls, rewrites, sync_losses, verified_seq, coalesced;
 	bool known, lost, copying, needs_sync;
 };
 

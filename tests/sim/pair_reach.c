@@ -116,6 +116,9 @@ static void look_at_counters(const struct agent_group *group, const struct ship 
 		REACH(STALLED);
 	if (group->journal.blocked)
 		REACH(JOURNAL_BLOCKED);
+	if (ship->coalesce.count > seen->coalesced)
+		REACH(COALESCED);
+	seen->coalesced = ship->coalesce.count;
 	if (group->journal.rewrites > seen->rewrites)
 		REACH(JOURNAL_REWRITTEN);
 	seen->memory_hits = ship->tail.memory_hits;

@@ -288,15 +288,19 @@ static void limit_bandwidth(struct pair *pair)
 {
 	struct sim_world *world = pair->world;
 	struct conf_peer *peer = &pair->sites[0].conf_group->peers[0];
+	bool coalesce = sim_chance(world, 100000), narrow = sim_chance(world, 100000);
+	uint64_t most = coalesce ? 256 : 4096; /* KiB */
 
-	if (!sim_chance(world, 150000))
+	if (!coalesce && !narrow)
 		return;
 	REACH(BANDWIDTH);
-	peer->bandwidth_bytes = sim_between(world, 128, 4096) << 10;
+	peer->bandwidth_bytes = sim_between(world, 64, most) << 10;
 	peer->windows[0].to_min = 1 + (unsigned)sim_between(world, 0, 1439);
 	peer->windows[0].from_min = (unsigned)sim_between(world, 0, 1439);
-	peer->windows[0].rate_bytes = sim_between(world, 128, 4096) << 10;
+	peer->windows[0].rate_bytes = sim_between(world, 64, most) << 10;
 	peer->window_count = 1;
+	if (coalesce)
+		peer->coalesce_bytes = sim_between(world, 16, 200) << 10;
 }
 
 static void choose_comparing(struct pair *pair)

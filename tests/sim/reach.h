@@ -56,6 +56,7 @@
 	X(COMPARED, "a copy found ranges to be equal")                                             \
 	X(VERIFIED, "a verification came to its end")                                              \
 	X(VERIFIED_UNDER_WRITES, "and there were writes meanwhile")                                \
+	X(COALESCED, "a copy took the place of a backlog")                                         \
 	X(MODE_LOST, "acknowledgements went on without the standby")                               \
 	X(MODE_FROZEN, "acknowledgements waited for the standby, and for longer than its time")    \
 	X(MODE_BACK, "and the standby was in sync again")                                          \
