@@ -184,10 +184,12 @@ void kept_checkpoint(struct engine_group *group, bool end)
 {
 	struct superblock *sb = &group->dir.sb;
 
-	if (end)
+	if (end) {
 		memset(&sb->kept, 0, sizeof(sb->kept));
-	else if (sb->kept.undo_id)
+		group->kept.lost[0] = 0; /* there is a position again */
+	} else if (sb->kept.undo_id)
 		sb->kept.undo_bytes = undo_durable_bytes(group->undo);
+	}
 }
 
 void kept_end(struct engine_group *group)

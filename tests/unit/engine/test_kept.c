@@ -141,6 +141,35 @@ UNIT(test_ended)
 	stage_run(ended);
 }
 
+/* START comes while apply is far behind: what was acknowledged is part of the kept position. */
+static void behind(struct stage *stage)
+{
+	settle(stage);
+	sim_fault_add(stage->world, &(struct sim_fault){ .ops = SIM_WRITE,
+							 .pattern = "/vol/*",
+							 .action = SIM_DELAY,
+							 .delay_ns = 400 * SIM_MS,
+							 .count = 3 });
+	for (unsigned i = 0; i < 5; i++)
+		stage_send_segment(stage, stage_write(stage, i % 2, i * 8192, 8192, 60 + i));
+	sim_check(stage->world, stage_until(stage, stage_all_durable));
+	sim_check(stage->world, !stage_all_applied(stage));
+	for (unsigned v = 0; v < STAGE_VOLUMES; v++)
+		memcpy(before[v], stage->content[v], stage->volume_bytes);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = stage->next_seq, .sync = true });
+	part_of_it(stage, 200);
+	sim_check(stage->world, stage_status(stage)->kept_seq == KEPT_SEQ + 5);
+	sim_check(stage->world, stage_promote(stage, true) == 0);
+	sim_check(stage->world, stage->promote.seq == KEPT_SEQ + 5);
+	expect_before(stage, "all that was acknowledged");
+}
+
+UNIT(test_behind)
+{
+	stage_run(behind);
+}
+
 /* ---- crashes ----------------------------------------------------------------------------------
  */
 
@@ -185,6 +214,9 @@ static void crashed(struct stage *stage)
 	stage_superblock(stage, &sb);
 	sim_check(stage->world,
 		  !(sb.flags & SUPERBLOCK_ROLLBACK) && res == (sb.role == GROUP_PRIMARY));
+	if (sb.role == GROUP_STANDBY)
+		sim_check(stage->world,
+			  !(sb.flags & SUPERBLOCK_SYNCING) == !!(sb.flags & SUPERBLOCK_SELF_DIRTY));
 	if (sb.flags & SUPERBLOCK_SELF_DIRTY) {
 		/* Finished by the start, and not promoted: whole, and the primary is told. */
 		expect_before(stage, "rolled back by a start");
@@ -376,6 +408,8 @@ static bool is_rolling(void *context)
 	return sb.flags & SUPERBLOCK_ROLLBACK;
 }
 
+static uint64_t damaged_byte;
+
 /* Found when part of it may be written back already: the copy begins from nothing. */
 static void damaged_on_the_way(struct stage *stage)
 {
@@ -387,7 +421,7 @@ static void damaged_on_the_way(struct stage *stage)
 	stage_begin_promote(stage, true);
 	sim_check(stage->world, stage_until(stage, is_rolling));
 	stage_crash(stage, SIM_POWER);
-	sim_file_flip(stage->standby, UNDO_1, (4096 + 100) * 8);
+	sim_file_flip(stage->standby, UNDO_1, damaged_byte * 8);
 	sim_check(stage->world, stage_start_engine(stage) == 0);
 	stage_superblock(stage, &sb);
 	sim_check(stage->world, sb.flags == SUPERBLOCK_SYNCING && !sb.applied_seq &&
@@ -406,6 +440,9 @@ UNIT(test_damage)
 {
 	stage_run(damaged_at_start);
 	stage_run(damaged_at_promote);
+	damaged_byte = 100; /* a header: the open sees it */
+	stage_run(damaged_on_the_way);
+	damaged_byte = 4096 + 100; /* the check does */
 	stage_run(damaged_on_the_way);
 }
 
@@ -413,8 +450,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_promoted), cmocka_unit_test(test_ended),
-		cmocka_unit_test(test_crashes),	 cmocka_unit_test(test_no_room),
-		cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_behind),	 cmocka_unit_test(test_crashes),
+		cmocka_unit_test(test_no_room),	 cmocka_unit_test(test_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
