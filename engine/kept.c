@@ -187,7 +187,7 @@ void kept_checkpoint(struct engine_group *group, bool end)
 	if (end) {
 		memset(&sb->kept, 0, sizeof(sb->kept));
 		group->kept.lost[0] = 0; /* there is a position again */
-	} else if (sb->kept.undo_id)
+	} else if (sb->kept.undo_id) {
 		sb->kept.undo_bytes = undo_durable_bytes(group->undo);
 	}
 }
