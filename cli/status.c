@@ -189,6 +189,7 @@ static void add_group(struct libscols_table *table, const struct status_group *s
 	struct libscols_line *line = scols_table_new_line(table, NULL);
 	bool standby = status_is_follower(status);
 	bool bad_mode = strcmp(status->mode_state, "lost") == 0 ||
+			strcmp(status->mode_state, "waiting") == 0 ||
 			strcmp(status->mode_state, "frozen") == 0;
 	char mode[sizeof(status->mode) + sizeof(status->mode_state) + 2];
 

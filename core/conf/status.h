@@ -92,7 +92,8 @@ struct status_group {
 	uint64_t released_seq;	  /* primary: the highest seq that was */
 	/* mode */
 	char mode[16];		/* async, sync, sync-all */
-	char mode_state[16];	/* async; in-sync, lost (goes on alone), frozen (waits) */
+	char mode_state[16];	/* async; in-sync, waiting (not for sync_timeout yet), lost (goes on
+				   alone), frozen (waits) */
 	uint64_t lost_since_ns; /* wall clock; 0 = it is not lost */
 	uint64_t sync_losses;
 	char held[STATUS_TEXT_MAX]; /* primary: why it is not served before the operator accepts */

@@ -348,7 +348,7 @@ static void put_enums(struct out *out, const struct status_group *const *groups,
 static void put_sync_state(struct out *out, const struct status_group *const *groups,
 			   unsigned count)
 {
-	static const char *const states[] = { "in-sync", "lost", "frozen", NULL };
+	static const char *const states[] = { "in-sync", "waiting", "lost", "frozen", NULL };
 
 	put_head(out, "holdfast_sync_state", "gauge",
 		 "1 for the state that a group in mode sync is in.");
