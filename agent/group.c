@@ -216,10 +216,10 @@ static bool quiet(const struct agent_group *group)
 	for (unsigned i = 0; i < group->ship_count; i++)
 		if (!ship_quiet(group->ships[i]))
 			return false;
-	return !group->apply.running && group->checkpoint_state == CHECKPOINT_IDLE &&
-	       list_empty(&group->reads) && !group->releasing && !group->turn_pending &&
-	       !group->finished_pending && !group->dir.storing &&
-	       (!group->journal_open || journal_is_quiet(&group->journal));
+	return !stamp_is_running(&group->stamp) && !group->apply.running &&
+	       group->checkpoint_state == CHECKPOINT_IDLE && list_empty(&group->reads) &&
+	       !group->releasing && !group->turn_pending && !group->finished_pending &&
+	       !group->dir.storing && (!group->journal_open || journal_is_quiet(&group->journal));
 }
 
 /* G3: what is in flight ends, the fence is recorded (or that has failed); then nothing here touches
@@ -378,6 +378,23 @@ static void clean_stored(struct io_op *op, int64_t res)
 	group->clean_stored = true;
 }
 
+/* Nothing writes to the volumes any more. */
+static void stamped(struct io_op *op, int64_t res)
+{
+	struct agent_group *group = container_of(op, struct agent_group, state_op);
+	struct superblock *sb = &group->dir.sb;
+
+	if (group->state != AGENT_STOPPING)
+		return;
+	memset(sb->stamps, 0, sizeof(sb->stamps));
+	if (res == 0) /* else the next start does not know */
+		memcpy(sb->stamps, group->stamps, sb->volume_count * sizeof(sb->stamps[0]));
+	sb->flags |= SUPERBLOCK_CLEAN;
+	sb->durable_seq = group->journal.durable_seq;
+	group->state_op.done = clean_stored;
+	group_dir_store(&group->dir, &group->state_store, &group->state_op);
+}
+
 void agent_step_stop(struct agent_group *group)
 {
 	struct journal *journal = &group->journal;
@@ -394,10 +411,8 @@ void agent_step_stop(struct agent_group *group)
 	} else if (!agent_drain_idle(group)) {
 		agent_drain_checkpoint(group);
 	} else if (syncmode_has_left(group)) {
-		group->dir.sb.flags |= SUPERBLOCK_CLEAN;
-		group->dir.sb.durable_seq = journal->durable_seq;
-		group->state_op.done = clean_stored;
-		group_dir_store(&group->dir, &group->state_store, &group->state_op);
+		group->state_op.done = stamped;
+		stamp_take(&group->stamp, &group->volumes, group->stamps, &group->state_op);
 	}
 }
 

@@ -20,6 +20,7 @@
 #include "core/group/group_dir.h"
 #include "core/group/journal.h"
 #include "core/group/segring.h"
+#include "core/group/stamp.h"
 #include "core/group/tail.h"
 #include "core/group/volume.h"
 #include "core/group/writeset.h"
@@ -181,6 +182,8 @@ struct agent_group {
 
 	struct handover handover;
 	struct held held;
+	struct stamp stamp; /* of the volumes, at a clean stop and at the start behind it */
+	struct superblock_stamp stamps[GROUP_VOLUMES_MAX];
 
 	/* marks */
 	struct io_op *mark_op;

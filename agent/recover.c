@@ -47,10 +47,15 @@ static void flushed(struct io_op *op, int64_t res)
 	group->checkpoint_at = group->applied_at;
 	group->head_seq = group->applied_seq;
 	group->head_bytes = journal->head.bytes;
+	if (group->held.changed) { /* CLEAN and its stamps stay: the next start finds the same */
+		recover_done(group, 0);
+		return;
+	}
 	group_dir_set_applied(&group->dir, &group->applied_at);
 	group->dir.sb.durable_seq = journal->durable_seq;
 	/* From here on the volumes may run ahead of a clean stop. */
 	group->dir.sb.flags &= ~(uint32_t)SUPERBLOCK_CLEAN;
+	memset(group->dir.sb.stamps, 0, sizeof(group->dir.sb.stamps));
 	group->recover_op.done = stored;
 	group_dir_store(&group->dir, &group->recover_store, &group->recover_op);
 }
@@ -214,10 +219,9 @@ static int open_volumes(struct agent_group *group)
 			    sizeof(group->detail));
 }
 
-static void dir_opened(struct io_op *op, int64_t res)
+static void open_journal(struct agent_group *group)
 {
-	struct agent_group *group = container_of(op, struct agent_group, recover_op);
-	struct superblock *sb = &group->dir.sb;
+	const struct superblock *sb = &group->dir.sb;
 	struct journal_options options = {
 		.io = group->io,
 		.dir = group->dir.path,
@@ -229,6 +233,55 @@ static void dir_opened(struct io_op *op, int64_t res)
 		.events = { group, commit_written, commit_durable, agent_drain_space,
 			    agent_journal_failed },
 	};
+	int r = journal_init(&group->journal, &options);
+
+	if (r) {
+		fail(group, r,
+		     r == -EINVAL ? "the superblock's journal is of an impossible size"
+				  : "no memory for the journal");
+		return;
+	}
+	group->recover_op.done = journal_opened;
+	journal_open(&group->journal, sb, &group->recover_op);
+}
+
+/* Behind a clean stop the volumes are as they were left, or somebody has written to them. */
+static void looked_at(struct io_op *op, int64_t res)
+{
+	struct agent_group *group = container_of(op, struct agent_group, recover_op);
+	const struct superblock *sb = &group->dir.sb;
+
+	if (res < 0) {
+		fail(group, (int)res, "a volume cannot be read");
+		return;
+	}
+	for (unsigned i = 0; i < group->volumes.count; i++) {
+		if (stamp_same(&sb->stamps[i], &group->stamps[i]))
+			continue;
+		group->held.changed = true;
+		snprintf(group->held.text, sizeof(group->held.text),
+			 "volume \"%.48s\" was changed since the clean stop, behind the agent's "
+			 "back: its standbys do not have that; promote a standby, or holdfast "
+			 "accept what is here",
+			 sb->volumes[i].name);
+		break;
+	}
+	open_journal(group);
+}
+
+/* A clean stop left stamps; a promote leaves none. */
+static bool has_stamps(const struct superblock *sb)
+{
+	for (unsigned i = 0; i < sb->volume_count; i++)
+		if ((sb->flags & SUPERBLOCK_CLEAN) && sb->stamps[i].sample)
+			return true;
+	return false;
+}
+
+static void dir_opened(struct io_op *op, int64_t res)
+{
+	struct agent_group *group = container_of(op, struct agent_group, recover_op);
+	struct superblock *sb = &group->dir.sb;
 	int r;
 
 	if (res) {
@@ -260,15 +313,12 @@ static void dir_opened(struct io_op *op, int64_t res)
 		return;
 	}
 	group->volumes_open = true;
-	r = journal_init(&group->journal, &options);
-	if (r) {
-		fail(group, r,
-		     r == -EINVAL ? "the superblock's journal is of an impossible size"
-				  : "no memory for the journal");
-		return;
+	if (has_stamps(sb)) {
+		group->recover_op.done = looked_at;
+		stamp_take(&group->stamp, &group->volumes, group->stamps, &group->recover_op);
+	} else {
+		open_journal(group);
 	}
-	group->recover_op.done = journal_opened;
-	journal_open(&group->journal, sb, &group->recover_op);
 }
 
 void recover_start(struct agent_group *group)

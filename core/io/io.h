@@ -77,6 +77,8 @@ enum io_write_flags {
 
 struct io_file_info {
 	uint64_t size_bytes;
+	uint64_t mtime_ns;    /* of the last change to its content (wall clock), as it is at this
+				 call; 0 for devices */
 	uint32_t block_bytes; /* offsets, lengths and buffers of direct I/O align to this
 				 (512..4096) */
 	bool is_device;

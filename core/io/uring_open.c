@@ -182,6 +182,7 @@ static uint32_t direct_block_bytes(int fd)
 
 static void ask_file(struct uring_file *file, const struct stat *st)
 {
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, st->st_mtim };
 	uint64_t behind = round_up((uint64_t)st->st_size, BLOCK_BYTES_MAX);
 
 	file->info.size_bytes = (uint64_t)st->st_size;
@@ -190,6 +191,9 @@ static void ask_file(struct uring_file *file, const struct stat *st)
 	file->info.discards =
 		!file->read_only && fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					      (off_t)behind, BLOCK_BYTES_MAX) == 0;
+	/* A question is no change: the time tells who has really written to the file. */
+	if (file->info.discards)
+		(void)futimens(file->fd, times);
 	file->fast_zeroes = true;
 }
 
@@ -324,7 +328,13 @@ void uring_file_close(struct io_file *handle)
 
 void uring_file_info(struct io_file *handle, struct io_file_info *ret_info)
 {
-	*ret_info = ((struct uring_file *)handle)->info;
+	const struct uring_file *file = (struct uring_file *)handle;
+	struct stat st;
+
+	*ret_info = file->info;
+	if (!file->info.is_device && fstat(file->fd, &st) == 0)
+		ret_info->mtime_ns =
+			(uint64_t)st.st_mtim.tv_sec * 1000000000ull + (uint64_t)st.st_mtim.tv_nsec;
 }
 
 void files_free(struct uring *loop)

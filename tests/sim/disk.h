@@ -34,7 +34,7 @@ struct sim_file {
 	struct list link; /* of the disk */
 	struct sim_disk *disk;
 	const char *path; /* the world's */
-	uint64_t size_bytes, used_sectors;
+	uint64_t size_bytes, used_sectors, mtime_ns;
 	bool device, removed, exclusive;
 	unsigned handle_count;
 	int sticky_read, sticky_write;
@@ -124,6 +124,7 @@ void version_commit(struct sim_file *file, const struct version *version);
 /* Sectors of it that a power loss could still decide about. */
 uint64_t version_open_sectors(const struct sim_file *file, const struct version *version);
 void file_copy_out(const struct sim_file *file, bool durable, uint64_t off, void *buf, size_t len);
+void file_touch(struct sim_file *file); /* its content changes now */
 void file_copy_in(struct sim_file *file, uint64_t off, const void *buf, size_t len);
 bool file_sector_is_hole(const struct sim_file *file, uint64_t sector);
 /* Sectors of the range that would have to be allocated. */

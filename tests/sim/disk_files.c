@@ -208,6 +208,7 @@ void disk_file_info(struct io_file *handle, struct io_file_info *ret_info)
 {
 	*ret_info = (struct io_file_info){
 		.size_bytes = handle->file->size_bytes,
+		.mtime_ns = handle->file->device ? 0 : handle->file->mtime_ns,
 		.block_bytes = SIM_SECTOR_BYTES,
 		.is_device = handle->file->device,
 		.direct = (handle->flags & IO_OPEN_DIRECT) != 0,
@@ -331,7 +332,10 @@ void sim_file_peek_durable(struct sim_node *node, const char *path, uint64_t off
 void sim_file_poke(struct sim_node *node, const char *path, uint64_t off, const void *buf,
 		   size_t len)
 {
-	file_copy_in(must_find(node, path), off, buf, len);
+	struct sim_file *file = must_find(node, path);
+
+	file_copy_in(file, off, buf, len);
+	file_touch(file);
 }
 
 void sim_file_flip(struct sim_node *node, const char *path, uint64_t bit)
@@ -376,6 +380,7 @@ struct file_copy {
 	struct file_copy *next;
 	const char *path;
 	uint64_t size_bytes;
+	uint64_t mtime_ns;
 	bool device;
 	uint8_t *bytes;
 };
@@ -399,6 +404,7 @@ struct sim_disk_copy *sim_disk_save(struct sim_node *node)
 		saved = sim_alloc(world, sizeof(*saved));
 		saved->path = file->path;
 		saved->size_bytes = file->size_bytes;
+		saved->mtime_ns = file->mtime_ns;
 		saved->device = file->device;
 		saved->bytes = sim_alloc(world, file->size_bytes);
 		file_copy_out(file, false, 0, saved->bytes, file->size_bytes);
@@ -414,5 +420,6 @@ void sim_disk_restore(struct sim_node *node, const struct sim_disk_copy *copy)
 	for (const struct file_copy *saved = copy->files; saved; saved = saved->next) {
 		sim_file_make(node, saved->path, saved->size_bytes, saved->device, false);
 		sim_file_poke(node, saved->path, 0, saved->bytes, saved->size_bytes);
+		must_find(node, saved->path)->mtime_ns = saved->mtime_ns;
 	}
 }

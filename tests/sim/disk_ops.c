@@ -277,6 +277,7 @@ static void take_effect(struct disk_request *request, bool durable)
 
 	refresh_edges(request);
 	version_apply(file, version);
+	file_touch(file);
 	if (durable) {
 		version_commit(file, version);
 		return;

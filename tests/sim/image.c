@@ -237,6 +237,14 @@ void file_copy_out(const struct sim_file *file, bool durable, uint64_t off, void
 	}
 }
 
+void file_touch(struct sim_file *file)
+{
+	uint64_t now_ns = sim_now(file->disk->world);
+
+	/* 0 would be a device's. */
+	file->mtime_ns = now_ns > file->mtime_ns ? now_ns : file->mtime_ns + 1;
+}
+
 void file_copy_in(struct sim_file *file, uint64_t off, const void *buf, size_t len)
 {
 	const uint8_t *in = buf;

@@ -271,6 +271,60 @@ UNIT(test_gone)
 	stage_run_raw(gone_unknown, 1, NULL);
 }
 
+/* ---- written to behind its back
+ * ------------------------------------------------------------------
+ */
+
+static void poke(struct stage *stage, uint64_t off)
+{
+	static uint8_t bytes[4096];
+
+	memset(bytes, 0x77, sizeof(bytes));
+	memcpy(stage->content[1] + off, bytes, sizeof(bytes));
+	sim_file_poke(stage->node, "/vol/v1", off, bytes, sizeof(bytes));
+}
+
+static void behind(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+
+	serve(stage);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	expect_flags(stage, SUPERBLOCK_CLEAN, 0);
+	/* Nobody did. */
+	sim_check(stage->world, stage_start(stage) == 0);
+	expect_flags(stage, 0, SUPERBLOCK_CLEAN);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	poke(stage, 700 << 10);
+	for (unsigned i = 0; i < 2; i++) {
+		expect_held(stage, "\"v1\" was changed");
+		expect_flags(stage, SUPERBLOCK_CLEAN | SUPERBLOCK_HELD, 0);
+		if (i == 0)
+			sim_check(stage->world, stage_stop(stage) == -EPERM);
+	}
+	peer->data_bytes = 0;
+	accepted(stage, 1);
+	stage_converge(stage, "with what was written behind its back");
+	sim_check(stage->world, peer->start.sync);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	sim_check(stage->world, stage_start(stage) == 0);
+}
+
+/* Behind a crash nobody can tell. */
+static void behind_crash(struct stage *stage)
+{
+	serve(stage);
+	stage_crash(stage, SIM_POWER);
+	poke(stage, 700 << 10);
+	sim_check(stage->world, stage_start(stage) == 0);
+}
+
+UNIT(test_behind)
+{
+	stage_run_raw(behind, 1, NULL);
+	stage_run_raw(behind_crash, 1, NULL);
+}
+
 /* Killed at every moment of it: held, or accepted and durable. */
 static unsigned skip;
 
@@ -308,9 +362,9 @@ UNIT(test_interrupted)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_older),	    cmocka_unit_test(test_other_content),
-		cmocka_unit_test(test_rival),	    cmocka_unit_test(test_gone),
-		cmocka_unit_test(test_interrupted),
+		cmocka_unit_test(test_older),  cmocka_unit_test(test_other_content),
+		cmocka_unit_test(test_rival),  cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_behind), cmocka_unit_test(test_interrupted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -591,6 +591,37 @@ static void stopping_waits_for_the_files(void **state)
 	io_free(f->io, buf);
 }
 
+static uint64_t mtime_of(struct io_file *file)
+{
+	struct io_file_info info;
+
+	io_file_info(file, &info);
+	return info.mtime_ns;
+}
+
+/* The time of the last change is of what was written; looking is none. */
+static void opening_is_no_change(void **state)
+{
+	struct fixture *f = *state;
+	const char *path = make_file(f, "stamped", BUF_BYTES);
+	struct io_file *file = open_file(f, path, IO_OPEN_DIRECT | IO_OPEN_EXCLUSIVE);
+	uint64_t first = mtime_of(file), written;
+
+	assert_int_not_equal(first, 0);
+	(void)usleep(20000); /* more than a tick of the kernel's coarse clock */
+	io_file_close(file);
+	file = open_file(f, path, IO_OPEN_DIRECT | IO_OPEN_EXCLUSIVE);
+	assert_int_equal(mtime_of(file), first);
+	assert_true(do_write(f, file, f->buf, BLOCK, 0, IO_DSYNC) >= 0);
+	written = mtime_of(file);
+	assert_true(written > first);
+	(void)usleep(20000);
+	io_file_close(file);
+	file = open_file(f, path, IO_OPEN_READ_ONLY);
+	assert_int_equal(mtime_of(file), written);
+	io_file_close(file);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -611,6 +642,7 @@ int main(void)
 		TEST(zeroes_are_written_where_nothing_else_works),
 		TEST(registered_buffers),
 		TEST(many_in_flight),
+		TEST(opening_is_no_change),
 		TEST(stopping_waits_for_the_files),
 	};
 
