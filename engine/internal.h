@@ -274,6 +274,7 @@ struct engine_group {
 		struct io_timer timer; /* running: a batch waits for room */
 		bool saving;	       /* a batch is being saved */
 		bool over;	       /* the log goes as soon as that is done */
+		bool dropped;	       /* by the start, as a task asked */
 		bool told_full;
 		char lost[STATUS_TEXT_MAX]; /* a position was given up, and why */
 	} kept;

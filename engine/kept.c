@@ -39,7 +39,7 @@ int kept_init(struct engine_group *group)
 	};
 
 	group->kept.timer.fire = full_due;
-	group->kept.saving = group->kept.over = group->kept.told_full = false;
+	group->kept.saving = group->kept.over = group->kept.told_full = group->kept.dropped = false;
 	return undo_new(&options, &group->undo);
 }
 
@@ -110,7 +110,9 @@ static void saved(struct io_op *op, int64_t res)
 	if (group->kept.over)
 		kept_end(group);
 	if (res < 0 && undo_is_open(group->undo)) {
-		snprintf(text, sizeof(text), "%.200s", undo_error(group->undo));
+		snprintf(text, sizeof(text),
+			 "%.120s; if that stays so, holdfast resync %s --drop-kept",
+			 undo_error(group->undo), group->conf->name);
 		applier_give_up(group);
 		standby_fail(group, (int)res, text);
 		return;
@@ -228,7 +230,10 @@ bool kept_drop_wanted(const struct engine_group *group)
 
 void kept_task(struct engine_group *group)
 {
-	if (group->op_busy) {
+	if (group->kept.dropped) { /* by the start */
+		group->kept.dropped = false;
+		task_finish(group, 0, "%s", "");
+	} else if (group->op_busy) {
 		task_finish(group, -EAGAIN, "a connection begins; repeat in a moment");
 	} else if (!group->dir.sb.kept.undo_id) {
 		task_finish(group, -EALREADY, "no position is kept here");

@@ -223,6 +223,7 @@ static void open_kept(struct engine_group *group)
 		undo_clean(group->io, group->dir.path, 0);
 		open_journal_next(group);
 	} else if (kept_drop_wanted(group)) {
+		group->kept.dropped = true;
 		lose_kept(group, "the operator has said so");
 	} else {
 		begin(group, undo_opened);

@@ -354,8 +354,38 @@ static void given_up(struct stage *stage)
 	stage_check_volumes(stage, "copied");
 }
 
+static bool is_failed(void *context)
+{
+	return !strcmp(stage_status(context)->state, "failed");
+}
+
+/* A chunk that cannot be read cannot be saved: told, tried again, and given up by the operator. */
+static void unreadable(struct stage *stage)
+{
+	settle(stage);
+	begin_resync(stage);
+	sim_fault_add(stage->world, &(struct sim_fault){ .ops = SIM_READ,
+							 .pattern = "/vol/v0",
+							 .action = SIM_ERROR,
+							 .error = -EIO });
+	stage_send_extent(stage, 0, 0, 4096, 200, false);
+	sim_check(stage->world, stage_until(stage, is_failed));
+	sim_check(stage->world, strstr(stage->status.detail, "cannot be read at 0") != NULL);
+	sim_check(stage->world, strstr(stage->status.detail, "--drop-kept") != NULL);
+	sim_check(stage->world, drop_kept(stage, 1) == 0);
+	sim_check(stage->world, !stage_status(stage)->kept);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = stage->next_seq, .sync = true });
+	stage_send_extent(stage, 0, 0, STAGE_EXTENT_BYTES, 200, false);
+	stage_send_extent(stage, 1, 0, STAGE_EXTENT_BYTES, 201, false);
+	stage_send_end(stage, stage->next_seq - 1);
+	sim_check(stage->world, stage_until(stage, stage_is_consistent));
+	stage_check_volumes(stage, "copied");
+}
+
 UNIT(test_no_room)
 {
+	stage_run(unreadable);
 	stage_run_sized(room_again, 1, BIG, 0, 0);
 	stage_run_sized(promoted_full, 1, BIG, 0, 0);
 	stage_run_sized(given_up, 1, BIG, 0, 0);
