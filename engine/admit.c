@@ -112,9 +112,9 @@ static int admit_history(struct engine_group *group, const struct link_hello *he
 		return 0;
 	if (group->rejoin.parted_epoch == hello->epoch && hello->epoch > sb->epoch)
 		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
-			      "the copy here holds writes up to %" PRIu64
-			      " that are not those of the primary's history; holdfast demote %s "
-			      "here keeps them as salvage and lets it follow",
+			      "the copy here has diverged: its writes up to %" PRIu64
+			      " are not those of the primary's history; holdfast demote %s here "
+			      "keeps them as salvage and lets it follow",
 			      held_seq, group->conf->name);
 	if (hello->epoch == sb->epoch)
 		return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,

@@ -361,8 +361,8 @@ int link_welcome_pack(const struct link_welcome *welcome, uint8_t *out, size_t m
 	message.has_wall_time_ns = true;
 	message.wall_time_ns = welcome->wall_time_ns;
 	message.has_seeded = welcome->seeded;
-	message.has_diverged = message.has_common_seq = message.has_common_chain =
-		welcome->diverged;
+	message.has_diverged = message.has_common_seq = welcome->diverged;
+	message.has_common_chain = welcome->diverged && welcome->common_chain != 0;
 	message.has_ranges = welcome->ranges != 0;
 	message.has_kept = message.has_kept_seq = welcome->kept;
 	message.seeded = welcome->seeded;
