@@ -66,7 +66,7 @@ struct stage {
 	struct link_refuse refuse;
 	struct link_bye bye;
 	bool welcomed, refused, said_bye, ended;
-	struct frame ack;
+	struct frame ack, handed;
 	struct stage_range {
 		unsigned volume;
 		uint64_t off, len;

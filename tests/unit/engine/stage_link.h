@@ -74,6 +74,10 @@ static inline int stage_on_frame(void *owner, const struct frame *frame, const u
 		stage->answered++;
 		stage->differing += frame->arg1;
 		break;
+	case FRAME_HANDED:
+		sim_check(stage->world, !link_bye_unpack(body, frame->body_bytes, &stage->bye));
+		stage->handed = *frame;
+		break;
 	case FRAME_RANGES:
 		stage_on_ranges(stage, frame, body);
 		break;
