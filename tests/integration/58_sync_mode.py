@@ -41,9 +41,11 @@ def primary_dies(lab, loss, cache, number):
     """kill -9 of everything that the primary's site has, then promote: RPO zero."""
     pair = new_pair(lab, f"dies-{loss}-{cache}-{number}", loss, cache=cache)
     plan = Plan(1, BLOCKS, seed=580 + number)
-    writer = Writer(plan, [pair.alpha.uri("db", "data")], depth=16,
+    # One at a time flushes at once; with more in flight a flush waits for a moment without any.
+    writer = Writer(plan, [pair.alpha.uri("db", "data")], depth=1 if cache == "writeback" else 16,
                     flush_every=7 if cache == "writeback" else 0)
     writer.start()
+    wait_for("writes to be promised", lambda: (writer.flushed if cache == "writeback" else writer.acked) > 20)
     time.sleep(random.Random(number).uniform(0.3, 1.2))
     pair.alpha.kill()
     acked = writer.died()
