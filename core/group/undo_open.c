@@ -2,7 +2,8 @@
 /*
  * After a restart: walks the log from its root to the first byte that does not continue it. What is
  * known to be durable is believed by its headers (a check reads all of it before anything is rolled
- * back); what comes behind may be torn, so it is read whole, and flushed.
+ * back); what comes behind may be torn, so it is read whole. And it may be in a cache only, behind
+ * a flush that failed, which no later flush tells again: so it is written once more, then flushed.
  *
  * Where the walk ends, what lies behind is looked through for segments of this log that say that
  * more had been durable: then it is damage, not the end (U3).
@@ -274,6 +275,20 @@ static void file_over(struct undo *undo)
 	io_flush(scan->file, &undo->op);
 }
 
+static void written_again(struct io_op *op, int64_t res)
+{
+	struct undo *undo = undo_of(op);
+
+	if (res < 0) {
+		undo_say(undo, "file undo.%08" PRIu32 " cannot be written: %s",
+			 undo->scan.file_number, err_text((int)res));
+		scan_over(undo, res);
+		return;
+	}
+	undo->scan.off = undo->scan.at.off;
+	scan_segment(undo);
+}
+
 static void take(struct undo *undo, const struct segment_header *header)
 {
 	struct undo_scan *scan = &undo->scan;
@@ -289,9 +304,14 @@ static void take(struct undo *undo, const struct segment_header *header)
 		scan->at.file = scan->file_number;
 		scan->at.off = 0;
 	}
-	scan->flush |= scan->whole;
 	scan->stop_file = 0;
 	undo_advance(&scan->at, header, window(undo));
+	if (scan->whole) {
+		scan->flush = true;
+		undo->op.done = written_again;
+		io_write(scan->file, window(undo), header->total_bytes, scan->off, 0, &undo->op);
+		return;
+	}
 	scan->off = scan->at.off;
 	scan_segment(undo);
 }

@@ -362,6 +362,32 @@ static void body_flush(struct sim_world *world, void *context)
 	bench_close();
 }
 
+/* A flush that failed has lost anything, also what can still be read; the next one succeeds. */
+static void body_failed_flush(struct sim_world *world, void *context)
+{
+	bench_set_up(context, sim_seed(world));
+	bench_begin();
+	sim_fault_add(world, &(struct sim_fault){ .ops = SIM_FLUSH,
+						  .pattern = "*undo*",
+						  .action = SIM_ERROR,
+						  .error = -EIO,
+						  .count = 1 });
+	one(0, 0, 30 * BENCH_CHUNK);
+	sim_check(world, bench_batch() == -EIO);
+	/* What the open finds is counted on: here, that everything is saved. */
+	sim_check(world, bench_reopen() == 0);
+	sim_check(world, bench_batch() == 0);
+	volumes_flush(&bench.volumes, waiting_op(&bench.wait));
+	sim_check(world, bench_wait() == 0);
+	sim_node_crash(bench.node, SIM_POWER);
+	sim_node_restart(bench.node);
+	bench_open();
+	undo_open(bench.undo, bench.id, 0, waiting_op(&bench.wait));
+	sim_check(world, bench_wait() == 0 && bench_roll_back() == 0);
+	bench_compare("behind a failed flush", bench.before);
+	bench_close();
+}
+
 /* A range that the volumes do not have (they are smaller now, say). */
 static void body_other_volumes(struct sim_world *world, void *context)
 {
@@ -382,6 +408,8 @@ UNIT(test_damage)
 	run_with(7, body_lost_files);
 	run_with(8, body_other_volumes);
 	run_with(11, body_flush);
+	for (uint64_t seed = 20; seed < 40; seed++)
+		run_with(seed, body_failed_flush);
 }
 
 /* ---- errors -----------------------------------------------------------------------------------
