@@ -201,7 +201,12 @@ static void enumerate_crash(struct enumeration *e, enum case_kind kind, unsigned
 	unsigned samples = options->samples ? options->samples : SAMPLES_DEFAULT;
 	struct sim_case it = { .kind = kind, .node = node, .at = at };
 	unsigned sectors;
+	char prefix[64];
 
+	/* What one case needs to be found, and no more. */
+	snprintf(prefix, sizeof(prefix), "%s/%u/%" PRIu64 "/", kind_names[kind], node, at);
+	if (options->only && strncmp(options->only, prefix, strlen(prefix)) != 0)
+		return;
 	run_case(e, &it, true);
 	sectors = it.volatile_sectors;
 	if (sectors <= min_u32(subset_max, SUBSET_SECTORS_LIMIT)) {
@@ -241,7 +246,14 @@ static uint64_t stride_of(const struct enumeration *e, uint64_t points)
 
 static void enumerate_errors(struct enumeration *e, const struct sim_case *plain)
 {
+	uint64_t cases_max = e->options->only ? 0 : e->options->cases_max, stride = 1;
+
+	if (cases_max)
+		stride = max_u64(div_round_up(2 * (plain->disk_ops - plain->first_op), cases_max),
+				 1);
 	for (uint64_t op = plain->first_op + 1; op <= plain->disk_ops; op++) {
+		if (op % stride)
+			continue;
 		struct sim_case once = { .kind = CASE_ERROR, .at = op };
 		struct sim_case sticky = { .kind = CASE_STICKY, .at = op };
 
@@ -265,6 +277,8 @@ void sim_enumerate(const struct sim_enum_script *script, const struct sim_enum_o
 	unsigned targets = max_u32(script->targets, 1);
 	uint64_t stride;
 
+	if (options->script && strcmp(options->script, script->name) != 0)
+		return;
 	run_case(&e, &plain, true);
 	result->events += plain.events - plain.first_event;
 	result->disk_ops += plain.disk_ops - plain.first_op;

@@ -35,9 +35,11 @@ struct sim_enum_script {
 
 struct sim_enum_options {
 	uint64_t seed;
-	uint64_t cases_max;	     /* per script; crash points are thinned out beyond. 0 = all */
+	uint64_t cases_max;	     /* per script: crash points and failing operations are
+				      each thinned out beyond. 0 = all */
 	unsigned subset_sectors_max; /* all subsets up to so many sectors, 0 = 6 */
 	unsigned samples;	     /* otherwise so many, 0 = 6 */
+	const char *script;	     /* only the script with this name; NULL = all */
 	const char *only;	     /* one case, by its name; NULL = all */
 	unsigned shard, shards;	     /* every shards-th case, from shard; 0, 0 = all */
 	bool trace;

@@ -197,11 +197,23 @@ static void run_seeds(const struct arguments *args, uint64_t job, struct totals 
 /* ---- enumeration ------------------------------------------------------------------------------
  */
 
+/* `--enumerate NAME`: of a scenario, or of one script of any of them. */
+static bool names_scenario(const char *name)
+{
+	if (strcmp(name, "all") == 0)
+		return true;
+	for (unsigned s = 0; sim_scenarios[s]; s++)
+		if (strcmp(sim_scenarios[s]->name, name) == 0)
+			return true;
+	return false;
+}
+
 static void run_enumerations(const struct arguments *args, uint64_t job, struct totals *totals)
 {
 	struct sim_enum_options options = {
 		.seed = args->first_seed,
 		.cases_max = args->cases_max,
+		.script = names_scenario(args->scenario) ? NULL : args->scenario,
 		.only = args->one_case,
 		.shard = (unsigned)job,
 		.shards = (unsigned)args->jobs,
@@ -215,7 +227,7 @@ static void run_enumerations(const struct arguments *args, uint64_t job, struct 
 		struct sim_enum_result result = { 0 };
 		double begin = real_seconds();
 
-		if (!scenario->enumerate || !is_wanted(args, scenario))
+		if (!scenario->enumerate || (!options.script && !is_wanted(args, scenario)))
 			continue;
 		current.what = scenario->name;
 		scenario->enumerate(&options, &result);

@@ -68,6 +68,7 @@
 	X(DIVERGED, "a standby was left alone because histories differ")                           \
 	X(SITES_PROMOTED, "sites: a standby was promoted")                                         \
 	X(SITES_PROMOTED_THEN_POWER, "sites: and lost power right behind that")                    \
+	X(SITES_PROMOTED_KEPT, "sites: a promote went back to what a resync had kept")             \
 	X(SITES_PROMOTE_REFUSED, "sites: a promote was refused: no consistent position")           \
 	X(SITES_PROMOTE_ALIVE, "sites: a promote was refused: the primary is alive")               \
 	X(SITES_TWINS, "sites: two primaries of one epoch, by the operator's hand")                \

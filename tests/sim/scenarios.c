@@ -8,5 +8,5 @@
 
 const struct sim_scenario *const sim_scenarios[] = {
 	&scenario_selftest, &scenario_journal, &pair_scenario, &pair_diverge,
-	&pair_scripts,	    &sites_scenario,   NULL,
+	&pair_scripts,	    &sites_scenario,   &sites_scripts, NULL,
 };

@@ -199,6 +199,7 @@ struct sites {
 	unsigned pace_us, admin_ms;
 	uint64_t strike_ppm; /* of acknowledgements: the primary crashes right behind it */
 	uint64_t ask_ns;
+	bool dead;    /* what is being lost was crashed already: not to be looked at */
 	void *script; /* of sites_enum.c */
 };
 
@@ -272,6 +273,7 @@ struct sites_request *sites_submit(struct place *place, enum export_op op, unsig
 				   unsigned sector, unsigned count, unsigned flags);
 /* The agent is gone: outstanding requests have no answer. */
 void sites_forget(struct place *place);
+void sites_carry_over(struct place *place, struct branch *branch);
 unsigned place_waiting(const struct place *place);
 /* Right behind an acknowledgement. */
 void sites_strike(struct place *place);

@@ -57,7 +57,9 @@ static void promoted(struct engine_promote *promote)
 	if (promote->res)
 		return;
 	REACH(SITES_PROMOTED);
-	if (place->promise_given_up && promote->seq != promoting->kept_seq)
+	if (promoting->kept && promote->seq == promoting->kept_seq)
+		REACH(SITES_PROMOTED_KEPT);
+	else if (place->promise_given_up)
 		place->promise_given_up = false; /* it went on to the copy's end after all */
 	place_discover(place);
 	if (promote->loss == ENGINE_LOSS_NONE) {
@@ -155,7 +157,7 @@ static void lose_state(struct place *place)
 	back_after(site, SIM_SECOND);
 }
 
-static void take_image(struct sites_site *site)
+void site_take_image(struct sites_site *site)
 {
 	static struct superblock sb;
 
@@ -177,13 +179,10 @@ static void take_image(struct sites_site *site)
 	sim_note(site->sites->world, NULL, "image of %s", site->name);
 }
 
-static void restore_image(struct sites_site *site)
+void site_restore_image(struct sites_site *site)
 {
 	if (!site->image)
 		return;
-	for (unsigned i = 0; i < site->sites->group_count; i++)
-		if (!can_lose(&site->places[i], site->imaged[i].good, site->imaged[i].epoch))
-			return;
 	REACH(SITES_RESTORED);
 	sim_note(site->sites->world, NULL, "%s goes back to an older image", site->name);
 	site_power_off(site);
@@ -197,6 +196,16 @@ static void restore_image(struct sites_site *site)
 		place->power_lost = false;
 		place_disown(place);
 	}
+}
+
+static void restore_image(struct sites_site *site)
+{
+	if (!site->image)
+		return;
+	for (unsigned i = 0; i < site->sites->group_count; i++)
+		if (!can_lose(&site->places[i], site->imaged[i].good, site->imaged[i].epoch))
+			return;
+	site_restore_image(site);
 	back_after(site, SIM_SECOND);
 }
 
@@ -326,14 +335,56 @@ static void demote(struct place *place)
 		place_rejoin(place);
 }
 
+static void partition_now(void *context)
+{
+	struct sites *sites = context;
+
+	if (!sites->quiet)
+		partition(sites);
+}
+
+/* What is asked of the daemons. */
+static void one_task(struct sites *sites, struct place *place)
+{
+	struct sim_world *world = sites->world;
+	struct sites_site *other = &sites->sites[sim_between(world, 0, sites->site_count - 1)];
+
+	switch (sim_between(world, 15, 23)) {
+	case 15:
+	case 16:
+	case 17:
+	case 18:
+		place_switchover(place, other);
+		if (sim_chance(world, 300000)) /* when it is asked, or has answered */
+			sim_after(world, sim_between(world, 0, 60) * SIM_MS, partition_now, sites);
+		break;
+	case 19:
+		place_rejoin(place);
+		break;
+	case 20:
+		place_accept(place);
+		break;
+	case 21:
+		demote(place);
+		break;
+	case 22:
+		place_resync(place, sim_chance(world, 500000) ? other : NULL,
+			     sim_chance(world, 500000), sim_chance(world, 500000));
+		break;
+	case 23:
+		place_verify(place, sim_chance(world, 300000));
+		break;
+	default:
+		break;
+	}
+}
+
 static void one_thing(struct sites *sites)
 {
 	struct sim_world *world = sites->world;
 	struct place *place =
 		sites_place(sites, (unsigned)sim_between(world, 0, sites->site_count - 1),
 			    (unsigned)sim_between(world, 0, sites->group_count - 1));
-
-	struct sites_site *other = &sites->sites[sim_between(world, 0, sites->site_count - 1)];
 
 	switch (sim_between(world, 0, 24)) {
 	case 0:
@@ -360,7 +411,7 @@ static void one_thing(struct sites *sites)
 		look_at_rest(place);
 		break;
 	case 11:
-		take_image(place->site);
+		site_take_image(place->site);
 		break;
 	case 12:
 		if (sites->careless)
@@ -374,27 +425,10 @@ static void one_thing(struct sites *sites)
 		fill_disk(place->site);
 		break;
 	case 15:
-	case 16:
-	case 17:
-	case 18:
-		place_switchover(place, other);
-		break;
-	case 19:
-	case 20:
-		place_rejoin(place);
-		break;
-	case 21:
-		demote(place);
-		break;
-	case 22:
-		place_resync(place, sim_chance(world, 500000) ? other : NULL,
-			     sim_chance(world, 500000), sim_chance(world, 500000));
-		break;
-	case 23:
-		place_verify(place, sim_chance(world, 300000));
+		mark(place);
 		break;
 	default:
-		mark(place);
+		one_task(sites, place);
 		break;
 	}
 }

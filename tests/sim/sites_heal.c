@@ -69,14 +69,6 @@ static void bring_back(struct place *ruler, struct place *place, const struct su
 			place_rejoin(ruler); /* and then it is promoted, by force */
 		return;
 	}
-	if (sb->flags & SUPERBLOCK_REJOIN) {
-		sim_note(place->sites->world, NULL, "%s/%s is made anew", place->site->name,
-			 place->name);
-		site_power_off(place->site);
-		place_lose_state(place);
-		site_power_on(place->site);
-		return;
-	}
 	place_rejoin(place);
 }
 
@@ -87,7 +79,12 @@ static void settle_other(struct place *ruler, struct place *place)
 	if (place->initing || !place_peek(place, &sb))
 		return;
 	if (sb.role == GROUP_PRIMARY) {
-		place->agent_off = true;
+		static struct superblock ruling;
+
+		/* One of an older epoch learns by itself that it is none. */
+		place->agent_off = place_peek(ruler, &ruling) && ruling.epoch <= sb.epoch;
+		if (!place->agent_off)
+			return;
 		if (place->agent)
 			place_stop_agent(place);
 		else
@@ -178,33 +175,14 @@ __attribute__((noreturn)) static void fail_described(struct sites *sites)
 		 text);
 }
 
-struct word {
-	struct agent_task task;
-	struct sites *sites;
-};
-
-static void accepted(struct agent_task *task)
-{
-	if (task->res == 0)
-		REACH(SITES_ACCEPTED);
-}
-
 /* Nobody else rules: what is here counts. */
 static void accept_held(struct place *place)
 {
-	struct word *word;
-
-	if (!place->agent)
+	if (!place->agent || place->agent_up)
 		return;
 	agent_group_status(place->agent, &status);
-	if (strcmp(status.state, "held") != 0)
-		return;
-	word = sim_alloc(place->sites->world, sizeof(*word));
-	word->task = (struct agent_task){ .kind = AGENT_ACCEPT,
-					  .has_expect_epoch = true,
-					  .expect_epoch = status.epoch,
-					  .done = accepted };
-	agent_group_task(place->agent, &word->task);
+	if (strcmp(status.state, "held") == 0)
+		place_accept(place);
 }
 
 static void settle(struct sites *sites, unsigned group)
@@ -231,7 +209,7 @@ static void settle(struct sites *sites, unsigned group)
 			settle_other(ruler, sites_place(sites, i, group));
 }
 
-static bool converged(void *context)
+bool sites_converged(void *context)
 {
 	struct sites *sites = context;
 
@@ -250,7 +228,7 @@ void sites_heal(struct sites *sites)
 {
 	uint64_t end_ns = sim_now(sites->world) + CONVERGE_NS;
 
-	while (!sim_run_until(sites->world, converged, sites, STEP_NS)) {
+	while (!sim_run_until(sites->world, sites_converged, sites, STEP_NS)) {
 		if (sim_now(sites->world) > end_ns)
 			fail_described(sites);
 		for (unsigned g = 0; g < sites->group_count; g++)

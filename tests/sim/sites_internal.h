@@ -11,4 +11,10 @@
 void place_init(struct place *place, enum group_role role,
 		void (*done)(struct place *place, int res));
 
+/* An image of its disk, and the disk as it was then; afterwards its power is off. */
+void site_take_image(struct sites_site *site);
+void site_restore_image(struct sites_site *site);
+/* All sites hold and have applied the same, and nothing waits. */
+bool sites_converged(void *sites);
+
 #endif

@@ -128,6 +128,8 @@ void place_discover(struct place *place)
 	branch = tree_branch(place->tree, parent, last.epoch, last.first_seq, last.first_seq - 1,
 			     place->site->index);
 	place_check_salvage(place, branch); /* what it gave up since it was a primary */
+	if (place->agent_up && place->branch == parent)
+		sites_carry_over(place, branch);
 	place->branch = branch;
 	place->promise = NULL;
 	place->promise_given_up = place->restored = place->power_lost = false;
@@ -293,7 +295,8 @@ static void agent_lost(struct place *place, enum sim_crash kind)
 	/* What was acknowledged as written, a disk that failed has dropped, and only this process
 	 * still had. */
 	if (place->agent)
-		place->power_lost |= kind == SIM_POWER || place_disk_dropped(place);
+		place->power_lost |=
+			kind == SIM_POWER || (!place->sites->dead && place_disk_dropped(place));
 	place->incarnation++;
 	place->agent = NULL;
 	place->agent_up = place->agent_stopping = false;

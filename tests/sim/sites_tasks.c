@@ -113,6 +113,10 @@ static void answered(struct agent_task *task)
 		 task->kind, place->name, task->res, task->text);
 	if (task->res == 0 && task->kind == AGENT_RESYNC)
 		REACH(SITES_RESYNC_ASKED);
+	if (task->res == 0 && task->kind == AGENT_ACCEPT) {
+		REACH(SITES_ACCEPTED);
+		place_discover(place);
+	}
 }
 
 static void ask(struct place *place, const struct agent_task *task)
@@ -144,6 +148,6 @@ void place_verify(struct place *place, bool repair)
 void place_accept(struct place *place)
 {
 	place->tree->epoch_max =
-		max_u64(place->tree->epoch_max, place->branch ? place->branch->epoch + 1 : 0);
+		max_u64(place->tree->epoch_max, place->branch ? place->branch->epoch + 2 : 0);
 	ask(place, &(struct agent_task){ .kind = AGENT_ACCEPT });
 }

@@ -186,6 +186,22 @@ void sites_forget(struct place *place)
 	}
 }
 
+/* A primary goes on under another epoch: what was held until then becomes part of that. */
+void sites_carry_over(struct place *place, struct branch *branch)
+{
+	struct branch *before = place->branch;
+
+	for (uint64_t seq = branch->base_seq + 1; seq <= before->head; seq++)
+		tree_add(place->tree, branch, tree_at(before, seq));
+	before->head = branch->base_seq;
+	for (unsigned i = 0; i < SITES_REQUESTS; i++) {
+		struct sites_request *request = &place->sites->requests[place->group][i];
+
+		if (request->busy && request->place == place)
+			request->branch = branch;
+	}
+}
+
 unsigned place_waiting(const struct place *place)
 {
 	unsigned count = 0;
