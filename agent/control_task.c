@@ -270,42 +270,25 @@ void agent_control_verify(void *owner, const struct control_request *request,
 /* ---- volumes -----------------------------------------------------------------------------------
  */
 
-/* -EINVAL: there is no such action. */
-static int kind_of(const char *action, enum agent_task_kind *ret_kind)
-{
-	if (action && strcmp(action, "add") == 0)
-		*ret_kind = AGENT_VOLUME_ADD;
-	else if (action && strcmp(action, "remove") == 0)
-		*ret_kind = AGENT_VOLUME_REMOVE;
-	else if (action && strcmp(action, "resize") == 0)
-		*ret_kind = AGENT_VOLUME_RESIZE;
-	else
-		return -EINVAL;
-	return 0;
-}
-
 void agent_control_volume(void *owner, const struct control_request *request,
 			  struct control_response *response)
 {
 	static const struct member members[] = {
-		{ "action", JSON_STRING, "add, remove or resize" },
+		{ "action", JSON_STRING, "resize" },
 		{ "volume", JSON_STRING, "the name of a volume" },
-		{ "path", JSON_STRING, "a path" },
 		{ NULL, JSON_NULL, NULL },
 	};
 	struct agent_service *service = agent_control_service(owner, request->group, response);
-	struct agent_task task = { .volume = text_in(request, "volume"),
-				   .path = text_in(request, "path") };
+	const char *action = text_in(request, "action");
+	struct agent_task task = { .kind = AGENT_VOLUME_RESIZE,
+				   .volume = text_in(request, "volume") };
 	json_t *status, *volumes;
 
 	if (!service || !check(request, members, response))
 		return;
-	if (!task.volume || kind_of(text_in(request, "action"), &task.kind) != 0 ||
-	    (task.kind == AGENT_VOLUME_ADD && !task.path)) {
-		control_fail(
-			response, EXIT_USAGE, "bad-request", "see docs/reference.md",
-			"action must be add, remove or resize, with a volume, and for add with "
-			"its path");
+	if (!task.volume || !action || strcmp(action, "resize") != 0) {
+		control_fail(response, EXIT_USAGE, "bad-request", "see docs/reference.md",
+			     "action must be resize, with a volume");
 		return;
 	}
 	agent_service_task(service, &task);

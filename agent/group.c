@@ -216,7 +216,7 @@ static bool quiet(const struct agent_group *group)
 	for (unsigned i = 0; i < group->ship_count; i++)
 		if (!ship_quiet(group->ships[i]))
 			return false;
-	return !stamp_is_running(&group->stamp) && !group->apply.running &&
+	return !stamp_is_running(&group->stamp) && !group->resize.task && !group->apply.running &&
 	       group->checkpoint_state == CHECKPOINT_IDLE && list_empty(&group->reads) &&
 	       !group->releasing && !group->turn_pending && !group->finished_pending &&
 	       !group->dir.storing && (!group->journal_open || journal_is_quiet(&group->journal));
@@ -399,7 +399,9 @@ void agent_step_stop(struct agent_group *group)
 {
 	struct journal *journal = &group->journal;
 
-	if (group->state != AGENT_STOPPING || group->clean_stored || group->state_op.done)
+	/* What a resize still writes comes before the stamps. */
+	if (group->state != AGENT_STOPPING || group->clean_stored || group->state_op.done ||
+	    group->resize.task)
 		return;
 	commit_seal(group);
 	if (journal->durable_seq < group->head_seq) {

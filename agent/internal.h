@@ -102,6 +102,16 @@ struct syncmode { /* syncmode.c */
 	struct io_timer timer;
 };
 
+struct resize {			 /* resize.c */
+	struct agent_task *task; /* NULL: none is under way */
+	struct volume *volume;
+	unsigned index; /* of the volume, in the superblock, too */
+	uint64_t old_bytes, new_bytes, off, deadline_ns;
+	struct io_op op;
+	struct io_timer timer;
+	struct group_dir_store store;
+};
+
 struct agent_group {
 	struct io *io;
 	struct agent_options options;
@@ -184,6 +194,7 @@ struct agent_group {
 	struct held held;
 	struct stamp stamp; /* of the volumes, at a clean stop and at the start behind it */
 	struct superblock_stamp stamps[GROUP_VOLUMES_MAX];
+	struct resize resize;
 
 	/* marks */
 	struct io_op *mark_op;

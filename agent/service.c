@@ -139,6 +139,22 @@ static const struct nbd_hooks nbd_hooks = {
 	.ended = conn_ended,
 };
 
+void agent_service_note_exports(void *arg)
+{
+	struct agent_service *service = arg;
+
+	must(pthread_mutex_lock(&service->lock) == 0);
+	for (unsigned i = 0; service->nbd && i < service->group_conf->volume_count; i++) {
+		const struct export *export =
+			agent_group_export(service->group, service->group_conf->volumes[i].name);
+
+		service->served[i] = export != NULL;
+		if (export)
+			service->limits[i] = export->limits;
+	}
+	must(pthread_mutex_unlock(&service->lock) == 0);
+}
+
 static int start_nbd(struct agent_service *service)
 {
 	struct io_address address;
@@ -163,15 +179,8 @@ static int start_nbd(struct agent_service *service)
 	}
 	must(pthread_mutex_lock(&service->lock) == 0);
 	service->nbd = nbd;
-	for (unsigned i = 0; i < service->group_conf->volume_count; i++) {
-		const struct export *export =
-			agent_group_export(service->group, service->group_conf->volumes[i].name);
-
-		service->served[i] = export != NULL;
-		if (export)
-			service->limits[i] = export->limits;
-	}
 	must(pthread_mutex_unlock(&service->lock) == 0);
+	agent_service_note_exports(service);
 	return 0;
 }
 

@@ -97,6 +97,9 @@ int agent_service_give(struct agent_service *service, struct nbd_conn *conn);
 /* Whether an NBD client of that identity may open the group's volumes; any thread. */
 bool agent_service_client_allowed(const struct conf_group *group, const struct io_peer *peer);
 
+/* On the loop's thread: the lobby learns what the volumes are like now. `arg` is the service. */
+void agent_service_note_exports(void *arg);
+
 /* CLOCK_BOOTTIME for control threads. */
 uint64_t agent_service_now_ns(void);
 

@@ -57,6 +57,8 @@ void agent_service_task(struct agent_service *service, struct agent_task *task)
 		(void)loop_submit(service->loop, begin_task, &call);
 	else
 		call.task.res = -ESHUTDOWN;
+	if (call.task.res == 0 && task->kind == AGENT_VOLUME_RESIZE)
+		loop_call(service->loop, agent_service_note_exports, service);
 	must(pthread_mutex_unlock(&service->turn) == 0);
 	*task = call.task;
 }

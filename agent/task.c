@@ -40,12 +40,15 @@ void agent_group_task(struct agent_group *group, struct agent_task *task)
 			if (is_served(group, task))
 				task_standbys(group, task);
 			break;
+		case AGENT_VOLUME_RESIZE:
+			if (is_served(group, task) && task_resize(group, task))
+				return;
+			break;
 		case AGENT_ACCEPT:
 			held_accept(group, task);
 			return;
 		case AGENT_VOLUME_ADD:
 		case AGENT_VOLUME_REMOVE:
-		case AGENT_VOLUME_RESIZE:
 			task->res = -ENOTSUP;
 			snprintf(task->text, sizeof(task->text), "this program cannot do that yet");
 			break;

@@ -9,4 +9,7 @@
 /* resync.c: AGENT_RESYNC, AGENT_VERIFY, AGENT_VERIFY_STOP; one standby or each. */
 void task_standbys(struct agent_group *group, struct agent_task *task);
 
+/* resize.c: AGENT_VOLUME_RESIZE. True: it has begun and calls task->done itself, later. */
+bool task_resize(struct agent_group *group, struct agent_task *task);
+
 #endif

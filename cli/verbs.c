@@ -52,12 +52,9 @@ const struct cli_verb cli_verbs[] = {
 	  "      --out DIRECTORY    extract: where to (GROUP-ID)\n"
 	  "      --raw              extract: every record instead, as records.json and "
 	  "records.data\n" },
-	{ "volume", cli_volume, "add|remove|resize GROUP NAME [--path P]",
-	  "change the volumes of a live group",
-	  "  add      on the standbys first, which only learn where it is\n"
-	  "  remove   its content stays where it is\n"
-	  "  resize   to what its file or device has become; on the standbys first\n"
-	  "      --path P           add: file or block device (as in the configuration)\n" },
+	{ "volume", cli_volume, "resize GROUP NAME",
+	  "let a volume grow to what its file or device has become",
+	  "  devices of standbys are enlarged first; their files grow by themselves\n" },
 	{ "mark", cli_mark, "GROUP NAME", "give the current position of the history a name", "" },
 	{ "journal", cli_journal, "list|check GROUP|DIRECTORY",
 	  "read a journal offline: list its segments, or check all of it",

@@ -54,6 +54,13 @@ static const struct superblock_volume *find_volume(const struct link_hello *hell
 	return NULL;
 }
 
+uint64_t admit_size(const struct link_hello *hello, const char *name)
+{
+	const struct superblock_volume *volume = find_volume(hello, name);
+
+	return volume ? volume->size_bytes : 0;
+}
+
 static int admit_volumes(struct engine_group *group, const struct link_hello *hello,
 			 struct refusal *ret)
 {
@@ -74,11 +81,13 @@ static int admit_volumes(struct engine_group *group, const struct link_hello *he
 				      "volume \"%s\" of the primary is another one than the "
 				      "standby's of that name",
 				      volume->id.name);
-		if (theirs->size_bytes > volume->info.size_bytes)
+		/* A file that was taken over once grows by itself (resize.c). */
+		if (theirs->size_bytes > volume->info.size_bytes &&
+		    (fresh || volume->info.is_device))
 			return refuse(group, ret, LINK_REFUSE_VOLUMES, sb->epoch,
 				      "volume \"%s\" has %" PRIu64
 				      " bytes at the primary and only %" PRIu64
-				      " at the standby; enlarge it there and restart its engine",
+				      " at the standby; enlarge it there",
 				      volume->id.name, theirs->size_bytes, volume->info.size_bytes);
 	}
 	/* Names differ on either side, so equal counts make it one to one. */
@@ -240,9 +249,12 @@ static void adopt_volumes(struct engine_group *group, const struct link_hello *h
 		must(theirs); /* admit_hello() saw it */
 		ours->id = theirs->id;
 		ours->uuid = theirs->uuid;
-		ours->size_bytes =
-			fresh ? theirs->size_bytes : max_u64(ours->size_bytes, theirs->size_bytes);
+		/* It may have grown in a history that is given up now. */
+		ours->size_bytes = fresh || group->session.diverged
+					   ? theirs->size_bytes
+					   : max_u64(ours->size_bytes, theirs->size_bytes);
 		group->volumes.list[i].id = *ours;
+		group->grow.ready[i] = 0;
 	}
 }
 

@@ -299,7 +299,6 @@ static const struct control_route routes[] = {
 	{ "POST", "/v1/groups/{group}/promote", post_promote, false },
 	{ "POST", "/v1/groups/{group}/demote", engine_control_demote, false },
 	{ "POST", "/v1/groups/{group}/resync-drop-kept", engine_control_drop_kept, false },
-	{ "POST", "/v1/groups/{group}/volume-path", engine_control_volume_path, false },
 	{ "GET", "/metrics", get_metrics, true },
 	{ "GET", "/healthz", get_health, true },
 };

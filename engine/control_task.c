@@ -91,20 +91,3 @@ void engine_control_drop_kept(void *owner, const struct control_request *request
 
 	run(owner, request, &task, "resync-drop-kept", "dropped", response);
 }
-
-void engine_control_volume_path(void *owner, const struct control_request *request,
-				struct control_response *response)
-{
-	struct engine_task task = {
-		.kind = ENGINE_VOLUME_PATH,
-		.volume = json_string_value(json_object_get(request->body, "volume")),
-		.path = json_string_value(json_object_get(request->body, "path")),
-	};
-
-	if (!task.volume || !task.path) {
-		control_fail(response, EXIT_USAGE, "bad-request", "see docs/reference.md",
-			     "a volume and its path are needed");
-		return;
-	}
-	run(owner, request, &task, "volume-path", "set", response);
-}

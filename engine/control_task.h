@@ -16,7 +16,5 @@ void engine_control_demote(void *owner, const struct control_request *request,
 			   struct control_response *response);
 void engine_control_drop_kept(void *owner, const struct control_request *request,
 			      struct control_response *response);
-void engine_control_volume_path(void *owner, const struct control_request *request,
-				struct control_response *response);
 
 #endif

@@ -97,10 +97,10 @@ bool standby_applies(const struct engine_group *group)
 
 bool standby_quiet(const struct engine_group *group)
 {
-	return !group->op_busy && !group->task_storing && !rejoin_busy(group) &&
-	       kept_quiet(group) && applier_idle(group) && !group->dir.storing &&
-	       !group->turn_pending && !group->receiving && group->copy.placing < 0 &&
-	       !link_places(group->link) && !link_queued(group->link) &&
+	return !group->op_busy && !group->task_storing && !group->grow.busy &&
+	       !rejoin_busy(group) && kept_quiet(group) && applier_idle(group) &&
+	       !group->dir.storing && !group->turn_pending && !group->receiving &&
+	       group->copy.placing < 0 && !link_places(group->link) && !link_queued(group->link) &&
 	       !link_queued(group->refuse_link) &&
 	       (!group->journal_open || journal_is_quiet(&group->journal));
 }

@@ -175,6 +175,14 @@ struct rejoin {
 	struct group_dir_store store;
 };
 
+struct grow { /* resize.c */
+	bool busy;
+	unsigned index;
+	uint64_t off, end;
+	uint64_t ready[GROUP_VOLUMES_MAX]; /* zeroed up to here, durably; 0 = not beyond its size */
+	struct io_op op;
+};
+
 struct engine_group {
 	struct io *io;
 	struct engine_options options;
@@ -265,6 +273,7 @@ struct engine_group {
 	} handover;
 
 	struct rejoin rejoin;
+	struct grow grow;
 
 	/* the position that a copy keeps: kept.c, rollback.c */
 	struct undo *undo; /* while the volumes are open */
@@ -316,6 +325,13 @@ void standby_close(struct engine_group *group); /* only when quiet */
 /* Whether segments may still be applied in the present state. */
 bool standby_applies(const struct engine_group *group);
 
+/* resize.c */
+void resize_look(struct engine_group *group); /* how large the files and devices are now */
+/* Makes room for volumes that have grown. 0: there is; 1: under way, session_step() follows;
+ * negative errno with `error`. */
+int resize_prepare(struct engine_group *group, const struct link_hello *hello, char *error,
+		   size_t error_max);
+
 /* open.c */
 void open_start(struct engine_group *group);
 void open_peek(
@@ -354,6 +370,8 @@ struct refusal {
 };
 /* 0, or a positive value with *ret filled: the HELLO cannot be accepted by a standby that is open.
  */
+/* The size of its volume of that name; 0: it has none. */
+uint64_t admit_size(const struct link_hello *hello, const char *name);
 int admit_hello(struct engine_group *group, const struct link_hello *hello, struct refusal *ret);
 /* By the superblock of a group that is no standby here. */
 void admit_foreign(struct engine_group *group, const struct link_hello *hello, struct refusal *ret);

@@ -159,6 +159,7 @@ static int open_volumes(struct engine_group *group)
 	if (r)
 		return r;
 	group->volumes_open = true;
+	memset(group->grow.ready, 0, sizeof(group->grow.ready));
 	return relax_alignment(group);
 }
 

@@ -284,10 +284,13 @@ static uint64_t each_range(struct engine_group *group, uint64_t gap,
 
 	for (unsigned i = 0; i < group->volumes.count; i++) {
 		unsigned id = group->volumes.list[i].id.id;
+		/* What lies behind the primary's size goes with the history in which it grew. */
+		uint64_t size = admit_size(&group->session.hello, group->volumes.list[i].id.name);
 		uint64_t from = 0, off, len;
 
-		for (; next_range(group->rejoin.ranges, id, from, gap, &off, &len);
+		for (; next_range(group->rejoin.ranges, id, from, gap, &off, &len) && off < size;
 		     from = off + len) {
+			len = min_u64(len, size - off);
 			count++;
 			if (visit && !visit(group, id, off, len))
 				return count;

@@ -216,6 +216,7 @@ void session_offer(struct engine_group *group)
 		return;
 	switch (group->state) {
 	case ENGINE_READY:
+		resize_look(group);
 		if (!admit_hello(group, &group->offer, &refusal)) {
 			accept_offer(group, stream);
 			return;
@@ -337,7 +338,9 @@ static void check_step(struct engine_group *group)
 		session_refuse(group, refusal.code, refusal.text);
 		return;
 	}
-	r = rejoin_prepare(group, error, sizeof(error));
+	r = resize_prepare(group, &session->hello, error, sizeof(error));
+	if (!r)
+		r = rejoin_prepare(group, error, sizeof(error));
 	if (r < 0)
 		session_refuse(group, LINK_REFUSE_ERROR, error);
 	if (r)

@@ -191,6 +191,27 @@ bool dirty_next(const struct dirty_map *map, unsigned volume_id, uint64_t off, u
 	return true;
 }
 
+int dirty_regrow(const struct dirty_map *map, const struct superblock *sb,
+		 struct dirty_map **ret_map)
+{
+	struct dirty_map *grown;
+	int r = dirty_new(map->io, map->path, sb, &grown);
+
+	if (r)
+		return r;
+	for (unsigned i = 0; i < map->volume_count; i++) {
+		unsigned id = map->volumes[i].id.id;
+		uint64_t off = 0, len;
+
+		while (dirty_next(map, id, off, UINT64_MAX >> 1, &off, &len)) {
+			dirty_set(grown, id, off, len);
+			off += len;
+		}
+	}
+	*ret_map = grown;
+	return 0;
+}
+
 uint64_t dirty_bytes(const struct dirty_map *map)
 {
 	uint64_t total_bytes = 0;

@@ -39,6 +39,10 @@ struct dirty_map;
 /* Memory for the superblock's volumes; nothing is set. -ENOMEM, -ENAMETOOLONG. */
 int dirty_new(struct io *io, const char *path, const struct superblock *sb,
 	      struct dirty_map **ret_map);
+/* One for the superblock's volumes as they are now, of which some have grown; what is set in `map`
+ * is set in it, and not in a file yet: the old file loads as one of other volumes. -ENOMEM. */
+int dirty_regrow(const struct dirty_map *map, const struct superblock *sb,
+		 struct dirty_map **ret_map);
 /* Nothing in flight. NULL is allowed; returns NULL. */
 struct dirty_map *dirty_free(struct dirty_map *map);
 /*

@@ -215,6 +215,7 @@ void uring_unlock(struct io_lock *lock);
 int uring_file_open(struct io *io, const char *path, unsigned flags, struct io_file **ret_file);
 void uring_file_close(struct io_file *file);
 void uring_file_info(struct io_file *file, struct io_file_info *ret_info);
+int uring_file_grow(struct io_file *file, uint64_t size);
 void uring_file_create(struct io *io, const char *path, uint64_t size, struct io_op *op);
 void uring_file_reserve(struct io *io, const char *path, uint64_t size, struct io_op *op);
 int uring_file_remove(struct io *io, const char *path);

@@ -120,6 +120,7 @@ struct io_ops {
 			 struct io_file **ret_file);
 	void (*file_close)(struct io_file *file);
 	void (*file_info)(struct io_file *file, struct io_file_info *ret_info);
+	int (*file_grow)(struct io_file *file, uint64_t size);
 	void (*file_create)(struct io *io, const char *path, uint64_t size, struct io_op *op);
 	void (*file_reserve)(struct io *io, const char *path, uint64_t size, struct io_op *op);
 	int (*file_remove)(struct io *io, const char *path);
@@ -247,6 +248,15 @@ static inline void io_file_close(struct io_file *file)
 static inline void io_file_info(struct io_file *file, struct io_file_info *ret_info)
 {
 	IO_OF(file)->ops->file_info(file, ret_info);
+}
+/*
+ * Looks again how large it is: io_file_info() tells it from here on. A regular file that is shorter
+ * than `size` is made that long; what is new reads as zeroes, and is durable with the next flush.
+ * Quick, synchronous. 0; -ENOSPC: a device that is smaller; other errno.
+ */
+static inline int io_file_grow(struct io_file *file, uint64_t size)
+{
+	return IO_OF(file)->ops->file_grow(file, size);
 }
 /*
  * Creates `path` with `size` zero bytes, really written (so that later overwrites change no

@@ -266,6 +266,7 @@ static const struct io_ops uring_ops = {
 	.file_open = uring_file_open,
 	.file_close = uring_file_close,
 	.file_info = uring_file_info,
+	.file_grow = uring_file_grow,
 	.file_create = uring_file_create,
 	.file_reserve = uring_file_reserve,
 	.file_remove = uring_file_remove,

@@ -337,6 +337,27 @@ void uring_file_info(struct io_file *handle, struct io_file_info *ret_info)
 			(uint64_t)st.st_mtim.tv_sec * 1000000000ull + (uint64_t)st.st_mtim.tv_nsec;
 }
 
+int uring_file_grow(struct io_file *handle, uint64_t size)
+{
+	struct uring_file *file = (struct uring_file *)handle;
+	struct stat st;
+
+	if (file->info.is_device) {
+		if (ioctl(file->fd, BLKGETSIZE64, &file->info.size_bytes) < 0)
+			return -errno;
+		return file->info.size_bytes < size ? -ENOSPC : 0;
+	}
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size < size) {
+		if (ftruncate(file->fd, (off_t)size) < 0)
+			return -errno;
+		st.st_size = (off_t)size;
+	}
+	file->info.size_bytes = (uint64_t)st.st_size;
+	return 0;
+}
+
 void files_free(struct uring *loop)
 {
 	while (!list_empty(&loop->files))

@@ -110,6 +110,8 @@ struct disk_request {
 };
 
 /* image.c */
+/* What is new is a hole, durably: a file system keeps its sizes with what it flushes. */
+void file_grow(struct sim_file *file, uint64_t size_bytes);
 struct sim_file *file_new(struct sim_disk *disk, const char *path, uint64_t size_bytes, bool device,
 			  bool hole);
 void file_free(struct sim_file *file);

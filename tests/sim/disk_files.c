@@ -216,6 +216,17 @@ void disk_file_info(struct io_file *handle, struct io_file_info *ret_info)
 	};
 }
 
+int disk_file_grow(struct io_file *handle, uint64_t size)
+{
+	node_must_be_up(node_of(handle->io), "io_file_grow");
+	if (size <= handle->file->size_bytes)
+		return 0;
+	if (handle->file->device)
+		return -ENOSPC;
+	file_grow(handle->file, size);
+	return 0;
+}
+
 /* The name goes; the file lives on for those who have it open. */
 void file_unlink(struct sim_file *file)
 {
@@ -268,6 +279,11 @@ void sim_file_make(struct sim_node *node, const char *path, uint64_t size, bool 
 	if (old)
 		file_unlink(old);
 	file_new(disk, disk_keep_path(disk, path), size, device, hole);
+}
+
+void sim_file_grow(struct sim_node *node, const char *path, uint64_t size)
+{
+	file_grow(must_find(node, path), size);
 }
 
 static void host_must_be_down(struct sim_node *node)

@@ -88,6 +88,19 @@ struct sim_file *file_new(struct sim_disk *disk, const char *path, uint64_t size
 	return file;
 }
 
+void file_grow(struct sim_file *file, uint64_t size_bytes)
+{
+	uint64_t chunk_count = div_round_up(size_bytes, CHUNK_BYTES);
+	struct chunk **chunks = calloc(chunk_count + 1, sizeof(*chunks));
+
+	must(chunks && size_bytes >= file->size_bytes);
+	memcpy(chunks, file->chunks, file->chunk_count * sizeof(*chunks));
+	free(file->chunks);
+	file->chunks = chunks;
+	file->chunk_count = chunk_count;
+	file->size_bytes = size_bytes;
+}
+
 void file_free(struct sim_file *file)
 {
 	struct version *version;

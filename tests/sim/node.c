@@ -420,6 +420,7 @@ const struct io_ops sim_io_ops = {
 	.file_open = disk_file_open,
 	.file_close = disk_file_close,
 	.file_info = disk_file_info,
+	.file_grow = disk_file_grow,
 	.file_create = disk_file_create,
 	/* Space set aside and zeroes written are the same on a disk whose holes count as room. */
 	.file_reserve = disk_file_create,

@@ -13,6 +13,7 @@ void disk_unlock(struct io_lock *lock);
 int disk_file_open(struct io *io, const char *path, unsigned flags, struct io_file **ret_file);
 void disk_file_close(struct io_file *handle);
 void disk_file_info(struct io_file *handle, struct io_file_info *ret_info);
+int disk_file_grow(struct io_file *handle, uint64_t size);
 void disk_file_create(struct io *io, const char *path, uint64_t size, struct io_op *op);
 int disk_file_remove(struct io *io, const char *path);
 void disk_read(struct io_file *handle, void *buf, size_t len, uint64_t off, struct io_op *op);

@@ -213,6 +213,8 @@ void sim_disk_set_free(struct sim_node *node, uint64_t bytes);
 uint64_t sim_disk_used(const struct sim_node *node);
 
 /* The size, or -ENOENT. */
+/* Makes it longer behind everybody's back, as an operator does; what is new is a hole. */
+void sim_file_grow(struct sim_node *node, const char *path, uint64_t size);
 int64_t sim_file_size(struct sim_node *node, const char *path);
 /* What a read would return now, or what a power loss would certainly leave. Past the end: zeroes.
  */

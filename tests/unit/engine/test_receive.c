@@ -420,9 +420,6 @@ static void refusals(struct stage *stage)
 	stage->hello.volumes[1].name[1] = 'x';
 	stage_dial_refused(stage, LINK_REFUSE_VOLUMES);
 	stage->hello = good;
-	stage->hello.volumes[0].size_bytes += 4096;
-	stage_dial_refused(stage, LINK_REFUSE_VOLUMES);
-	stage->hello = good;
 	stage->hello.volumes[0].uuid.bytes[5] ^= 1;
 	stage_dial_refused(stage, LINK_REFUSE_VOLUMES);
 	stage->hello = good;

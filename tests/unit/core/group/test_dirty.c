@@ -513,6 +513,50 @@ static void body_d1(struct sim_world *world, void *context)
 	dirty_free(map);
 }
 
+/* A volume has grown: what was set is set, behind it nothing is, and a save makes a new file. */
+static void grown(struct sim_world *world, void *context)
+{
+	struct waiting_world *w = context;
+	struct dirty_map *old;
+	uint64_t off, len;
+
+	(void)world;
+	set_up(w);
+	dirty_set(map, 0, 5 * CHUNK_BYTES, 2 * CHUNK_BYTES);
+	dirty_set(map, 0, BIG_BYTES - 4096, 4096);
+	dirty_set(map, SMALL_ID, 0, SMALL_BYTES);
+	sim_check(w->world, run_op(w, dirty_create) == 0);
+	sb.volumes[1].size_bytes = 10 * CHUNK_BYTES;
+	old = map;
+	sim_check(w->world, dirty_regrow(old, &sb, &map) == 0);
+	dirty_free(old);
+	sim_check(w->world, !dirty_has_file(map));
+	sim_check(w->world, dirty_next(map, 0, 0, GIB, &off, &len));
+	sim_check(w->world, off == 5 * CHUNK_BYTES && len == 2 * CHUNK_BYTES);
+	sim_check(w->world, dirty_next(map, 0, off + len, GIB, &off, &len));
+	sim_check(w->world, off + len == BIG_BYTES && len == CHUNK_BYTES - 4096);
+	/* The chunk that was the short last one is whole now. */
+	sim_check(w->world, dirty_next(map, SMALL_ID, 0, GIB, &off, &len));
+	sim_check(w->world, off == 0 && len == CHUNK_BYTES);
+	sim_check(w->world, !dirty_next(map, SMALL_ID, CHUNK_BYTES, GIB, &off, &len));
+	dirty_set(map, SMALL_ID, 9 * CHUNK_BYTES, CHUNK_BYTES);
+	/* The file that is there is of the old size: not trusted, and made anew. */
+	sim_check(w->world, run_op(w, dirty_load) == 1);
+	renew(w);
+	dirty_set(map, SMALL_ID, 9 * CHUNK_BYTES, CHUNK_BYTES);
+	sim_check(w->world, run_op(w, dirty_create) == 0);
+	renew(w);
+	sim_check(w->world, run_op(w, dirty_load) == 0);
+	sim_check(w->world, dirty_next(map, SMALL_ID, 0, GIB, &off, &len));
+	sim_check(w->world, off == 9 * CHUNK_BYTES && len == CHUNK_BYTES);
+	map = dirty_free(map);
+}
+
+UNIT(test_grown)
+{
+	run(grown);
+}
+
 UNIT(test_crash)
 {
 	struct waiting_world w;
@@ -536,6 +580,7 @@ int main(void)
 		cmocka_unit_test(test_bits),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_crash),
+		cmocka_unit_test(test_grown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -131,6 +131,34 @@ static void write_read_with(struct fixture *f, unsigned open_flags, unsigned wri
 	assert_int_equal(unlink(path), 0);
 }
 
+/* Enlarged by somebody else, and by ourselves; what is new reads as zeroes. */
+static void grows(void **state)
+{
+	struct fixture *f = *state;
+	const char *path = make_file(f, "grows", MIB);
+	struct io_file *file = open_file(f, path, IO_OPEN_DIRECT);
+	struct io_file_info info;
+
+	assert_int_equal(io_file_grow(file, 0), 0);
+	io_file_info(file, &info);
+	assert_int_equal(info.size_bytes, MIB);
+	assert_int_equal(truncate(path, 2 * MIB), 0);
+	io_file_info(file, &info);
+	assert_int_equal(info.size_bytes, MIB);
+	assert_int_equal(io_file_grow(file, MIB), 0);
+	io_file_info(file, &info);
+	assert_int_equal(info.size_bytes, 2 * MIB);
+	assert_int_equal(io_file_grow(file, 3 * MIB), 0);
+	io_file_info(file, &info);
+	assert_int_equal(info.size_bytes, 3 * MIB);
+	fill(f->buf, BUF_BYTES, 1);
+	assert_int_equal(do_read(f, file, f->buf, BLOCK, 3 * MIB - BLOCK), BLOCK);
+	memset(f->other, 0, BLOCK);
+	assert_memory_equal(f->buf, f->other, BLOCK);
+	io_file_close(file);
+	assert_int_equal(unlink(path), 0);
+}
+
 static void writes_and_reads(void **state)
 {
 	write_read_with(*state, 0, 0);
@@ -626,6 +654,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
+		TEST(grows),
 		TEST(writes_and_reads),
 		TEST(writev_takes_the_iovec_by_value),
 		TEST(operations_before_the_first_run),
