@@ -594,8 +594,6 @@ int pair_promote(struct pair *pair, struct site *site, bool force, struct engine
 		REACH(PROMOTED);
 	if (ret->res == 0 && force && pair->primary->agent_up)
 		REACH(PROMOTE_FORCED);
-	if (ret->res == -EUCLEAN)
-		REACH(PROMOTE_REFUSED);
 	return promoting->promote.res;
 }
 

@@ -50,7 +50,6 @@
 	X(PROMOTE_FORCED, "with a live primary, by force")                                         \
 	X(PROMOTE_KILLED, "a promote was killed on its way")                                       \
 	X(PROMOTED_KEPT, "promoted to the position that a copy had kept")                          \
-	X(PROMOTE_REFUSED, "a promote was refused: the copy was not consistent")                   \
 	X(MODE_SYNC, "a run with mode = sync")                                                     \
 	X(BANDWIDTH, "a run with a limit of bandwidth")                                            \
 	X(COMPARED, "a copy found ranges to be equal")                                             \
