@@ -62,8 +62,7 @@ static void stored(struct io_op *op, int64_t res)
 		agent_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
-	if (!goes_on(group))
-		return;
+	/* Also where the group stops meanwhile: the superblock says so. */
 	volume->id.size_bytes = resize->new_bytes;
 	for (unsigned i = 0; i < group->volumes.count; i++)
 		if (group->exports[i].volume == volume)
