@@ -73,8 +73,22 @@ class Group:
         return last
 
 
+def timed(function):
+    """Adds what it takes to the world's account."""
+
+    def wrapped(self, *args):
+        began = time.monotonic()
+        try:
+            return function(self, *args)
+        finally:
+            self.took[function.__name__] += time.monotonic() - began
+
+    return wrapped
+
+
 class World:
     def __init__(self, lab, seed):
+        self.took = collections.Counter()
         self.lab, self.dice = lab, random.Random(seed)
         self.net = Network(lab)
         self.count = collections.Counter()
@@ -119,6 +133,7 @@ class World:
             and (not group.sync or ours["mode"]["state"] == "in-sync")
         )
 
+    @timed
     def settled(self, seconds=60):
         for group in self.groups:
             wait_for(f"group {group.name}: {self.primary.name} to serve and the other to follow",
@@ -156,6 +171,7 @@ class World:
             group.content(self.primary, group.writer.acked)
         self.write()
 
+    @timed
     def fault(self):
         kind = self.dice.choice(("none", "kill-standby", "kill-standby-agent", "kill-primary-engine",
                                  "kill-primary-agent", "stop-standby", "stop-primary", "cut", "deaf-primary",
@@ -170,7 +186,7 @@ class World:
         elif kind == "kill-primary-agent":
             self.primary_agent_killed()
         elif kind == "stop-standby":
-            self.stand_still(self.standby, "engine")
+            self.stand_still(self.standby, self.dice.choice(("engine", "engine", "agent")))
         elif kind == "stop-primary":
             self.stand_still(self.primary, "agent")
         elif kind != "none":
@@ -202,6 +218,7 @@ class World:
         self.count[f"lost by {kind}"] += 1
         return kind
 
+    @timed
     def promote(self, group):
         """Now and then the engine is killed while it promotes, and asked again."""
         site, name = self.standby, group.name
@@ -252,6 +269,7 @@ class World:
         self.count["cycles"] += 1
         return f"{kind}: {'; '.join(story)}"
 
+    @timed
     def recovered(self, group, old, promised, seq):
         """The old writer may still be writing into its own branch: it gets a history of its own."""
         if old.is_alive():
@@ -266,6 +284,7 @@ class World:
 
     # ---- the old primary returns -------------------------------------------------------------
 
+    @timed
     def come_back(self, kind):
         old = self.standby
         if kind == "kill-site":
@@ -306,6 +325,7 @@ class World:
 
     # ---- planned -----------------------------------------------------------------------------
 
+    @timed
     def switchover(self):
         """Under load, with a daemon killed in the middle of it now and then."""
         self.settled()
@@ -364,6 +384,7 @@ class World:
 
     # ---- both sides, byte for byte ------------------------------------------------------------
 
+    @timed
     def audit(self):
         self.stop_writing()
         heads = {g: self.primary.group(g.name, "agent")["head_seq"] for g in self.groups}
@@ -409,6 +430,7 @@ def torture(lab, cycles, seed):
     for site in world.sites:
         site.stop()
     took = time.monotonic() - began
+    say("seconds: " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in world.took.most_common()))
     writes = sum(group.history.last() for group in world.groups)
     for what, count in sorted(world.count.items()):
         say(f"  {count:7}  {what}")
