@@ -27,10 +27,11 @@
 
 #include "core/base/log.h"
 
-#define BACKOFF_MIN_NS	100000000ull
-#define BACKOFF_MAX_NS	5000000000ull
-#define SETTLE_RETRY_NS 200000000ull /* at most, while the group waits for an answer */
-#define SOFTWARE	"holdfast 0.1.0"
+#define BACKOFF_MIN_NS	  100000000ull
+#define BACKOFF_MAX_NS	  5000000000ull
+#define SETTLE_RETRY_NS	  200000000ull /* at most, while the group waits for an answer */
+#define BUSY_ATTEMPTS_MAX 2u	       /* doublings of the shortest */
+#define SOFTWARE	  "holdfast 0.1.0"
 
 static void connect_now(struct ship *ship);
 
@@ -507,6 +508,8 @@ static int on_refuse(struct ship *ship, const struct frame *frame, const uint8_t
 	if (!valid)
 		return -EPROTO;
 	ship->refused = refuse.code != LINK_REFUSE_BUSY;
+	if (!ship->refused) /* it is there, and ready in a moment */
+		ship->attempts = min_u32(ship->attempts, BUSY_ATTEMPTS_MAX);
 	if (epoch == ship->group->dir.sb.epoch)
 		held_by_refusal(ship, &refuse);
 	if (epoch && refuse.code != LINK_REFUSE_BUSY && refuse.code != LINK_REFUSE_ERROR &&

@@ -289,9 +289,13 @@ class World:
         old = self.standby
         if kind == "kill-site":
             daemons = ["engine", "agent"]
-            self.dice.shuffle(daemons)
+            early = self.dice.random() < 0.6
+            if not early:
+                self.dice.shuffle(daemons)
             for daemon in daemons:
                 old.start_daemon(daemon)
+                if early and daemon == "engine":  # before its agent could learn that it is fenced
+                    self.demote_unserved(old)
         elif kind == "kill-agent":
             old.start_daemon("agent")
         elif kind == "stop-agent":
@@ -304,6 +308,12 @@ class World:
             self.count["returns killed"] += 1
         for group in self.groups:
             self.returned(group, old)
+
+    def demote_unserved(self, old):
+        for group in self.groups:
+            status, answer = command(old, "demote", group.name, "--yes")
+            check(status == 0, f"demote {group.name}, which is not served: {answer}")
+            self.count["demotes of a copy not served"] += 1
 
     def returned(self, group, old):
         asked = []

@@ -234,6 +234,31 @@ static void settle_busy(struct stage *stage)
 	}
 }
 
+/* However long it was away: one that is busy with its start is asked again soon. */
+static void busy_after_absence(struct stage *stage)
+{
+	unsigned hellos;
+
+	stage_begin(stage);
+	sim_check(stage->world, stage_until(stage, stage_is_started) && stage->started == 0);
+	stage->peers[0].refuse_epoch = 1;
+	stage->peers[0].refuse_code = LINK_REFUSE_BUSY;
+	sim_cut_both(stage->node, stage->peers[0].node, SIM_CUT_RESET);
+	sim_run_for(stage->world, 60 * SIM_SECOND);
+	sim_heal_all(stage->world);
+	sim_run_for(stage->world, 5 * SIM_SECOND); /* the longest pause */
+	hellos = stage->peers[0].hellos;
+	sim_run_for(stage->world, 4 * SIM_SECOND);
+	sim_check(stage->world, stage->peers[0].hellos - hellos >= 9);
+	sim_check(stage->world, stage->peers[0].hellos - hellos <= 25);
+	sim_check(stage->world, stage_stop(stage) == 0);
+}
+
+UNIT(test_busy)
+{
+	stage_run_raw(busy_after_absence, 1, NULL);
+}
+
 UNIT(test_settle_strict)
 {
 	stage_run_raw(settle_refused, 1, NULL);
@@ -555,13 +580,21 @@ UNIT(test_former_standbys)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_clean_stop),	    cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_stop_while_starting), cmocka_unit_test(test_settle_welcome),
-		cmocka_unit_test(test_settle_silent),	    cmocka_unit_test(test_settle_two),
-		cmocka_unit_test(test_settle_strict),	    cmocka_unit_test(test_settle_fenced),
-		cmocka_unit_test(test_fence_answers),	    cmocka_unit_test(test_fence_serving),
-		cmocka_unit_test(test_fence_untold),	    cmocka_unit_test(test_fence_in_stop),
-		cmocka_unit_test(test_disk_fails),	    cmocka_unit_test(test_journal_fails),
+		cmocka_unit_test(test_clean_stop),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_stop_while_starting),
+		cmocka_unit_test(test_settle_welcome),
+		cmocka_unit_test(test_settle_silent),
+		cmocka_unit_test(test_settle_two),
+		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_settle_strict),
+		cmocka_unit_test(test_settle_fenced),
+		cmocka_unit_test(test_fence_answers),
+		cmocka_unit_test(test_fence_serving),
+		cmocka_unit_test(test_fence_untold),
+		cmocka_unit_test(test_fence_in_stop),
+		cmocka_unit_test(test_disk_fails),
+		cmocka_unit_test(test_journal_fails),
 		cmocka_unit_test(test_former_standbys),
 	};
 
