@@ -131,11 +131,12 @@ static bool is_meant(const struct verification *verification, const struct statu
 	return !verification->to || strcmp(verification->to, peer->node) == 0;
 }
 
-/* What differs is on its way: that belongs to it. */
+/* What differs is on its way, in a session of its own that is about to begin: that belongs to it.
+ */
 static bool is_repaired(const struct verification *verification, const struct status_peer *peer)
 {
 	return verification->repair && peer->verify.repaired_bytes < peer->verify.differing_bytes &&
-	       (peer->needs_sync || peer->sync.active);
+	       (peer->needs_sync || peer->sync.active || !peer->connected);
 }
 
 /* Notes whose verification runs or has run since; true while one runs. */
