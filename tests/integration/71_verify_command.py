@@ -70,7 +70,7 @@ def stopped(pair):
 
 def difference(pair):
     say("somebody writes to the standby's volume")
-    planted = [(1 * MIB + 4096, 100), (17 * MIB, 8192)]
+    planted = [(1 * MIB + 4096, 100), (17 * MIB, 4096)]
     with open(pair.beta.volume("db", "data"), "r+b") as file:
         for offset, length in planted:
             file.seek(offset)
