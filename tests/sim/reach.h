@@ -80,6 +80,8 @@
 	X(SITES_SWITCHOVER_UNKNOWN, "sites: a switchover was cut off when the standby was asked")  \
 	X(SITES_REJOINED, "sites: a copy was demoted")                                             \
 	X(SITES_REJOIN_REFUSED, "sites: and this was refused, for good reasons")                   \
+	X(SITES_VERIFIED, "sites: a verification found nothing where nothing was wrong")           \
+	X(SITES_VERIFY_FOUND, "sites: a verification found the sector that was spoilt")            \
 	X(SITES_RESYNC_ASKED, "sites: a resync on request")                                        \
 	X(SITES_SALVAGED, "sites: a salvage file held a piece of one history")                     \
 	X(SITES_SALVAGED_ACKED, "sites: and the last write that was acknowledged there")           \

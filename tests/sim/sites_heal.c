@@ -34,7 +34,7 @@ static uint64_t rank(struct place *place, const struct superblock *sb)
 	return 4 * sb->epoch + (sb->role == GROUP_STANDBY ? 1 : 0);
 }
 
-static struct place *choose(struct sites *sites, unsigned group)
+struct place *sites_ruler(struct sites *sites, unsigned group)
 {
 	static struct superblock sb;
 	struct place *best = NULL;
@@ -98,7 +98,7 @@ static void settle_other(struct place *ruler, struct place *place)
 
 static bool group_converged(struct sites *sites, unsigned group)
 {
-	struct place *ruler = choose(sites, group);
+	struct place *ruler = sites_ruler(sites, group);
 	uint64_t head, durable_seq = 0;
 
 	if (!ruler || !place_serving(ruler))
@@ -163,7 +163,8 @@ __attribute__((noreturn)) static void fail_described(struct sites *sites)
 
 	for (unsigned i = 0; i < sites->group_count; i++)
 		at += (size_t)snprintf(text + at, sizeof(text) - at,
-				       choose(sites, i) ? "" : " g%u has nobody who can rule", i);
+				       sites_ruler(sites, i) ? "" : " g%u has nobody who can rule",
+				       i);
 	sites_each_place(sites, place)
 	{
 		if (at + 800 >= sizeof(text) || group_converged(sites, place->group))
@@ -188,7 +189,7 @@ static void accept_held(struct place *place)
 static void settle(struct sites *sites, unsigned group)
 {
 	static struct superblock sb;
-	struct place *ruler = choose(sites, group);
+	struct place *ruler = sites_ruler(sites, group);
 
 	if (!ruler)
 		fail_described(sites);
@@ -245,7 +246,7 @@ void sites_audit(struct sites *sites)
 
 	sites_each_place(sites, place)
 	{
-		struct place *ruler = choose(sites, place->group);
+		struct place *ruler = sites_ruler(sites, place->group);
 		const struct branch *branch = ruler->branch;
 
 		if (!place_peek(place, &sb))

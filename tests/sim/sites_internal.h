@@ -17,4 +17,9 @@ void site_restore_image(struct sites_site *site);
 /* All sites hold and have applied the same, and nothing waits. */
 bool sites_converged(void *sites);
 
+/* Who rules a group, as things stand; NULL: nobody can. */
+struct place *sites_ruler(struct sites *sites, unsigned group);
+/* Verifies all standbys of the ruling primary, one of them perhaps spoilt. At rest. */
+void sites_check_verify(struct sites *sites, struct place *ruler);
+
 #endif

@@ -152,6 +152,8 @@ static int run(struct sim_world *world, uint64_t seed)
 	sites->failing_ok = false;
 	sites_heal(sites);
 	sites_audit(sites);
+	if (sim_chance(world, 250000))
+		sites_check_verify(sites, sites_ruler(sites, 0));
 
 	sites_work_start(sites);
 	sim_run_for(world, sim_between(world, 0, 200) * SIM_MS);
