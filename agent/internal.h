@@ -35,7 +35,7 @@ struct sync;
 enum agent_state {
 	AGENT_STARTING,
 	AGENT_SETTLING, /* recovered; asking peers whether a higher epoch rules */
-	AGENT_HELD, /* not served before the operator accepts what was found: held.h */
+	AGENT_HELD,	/* not served before the operator accepts what was found: held.h */
 	AGENT_SERVING,
 	AGENT_STOPPING,
 	AGENT_STOPPED,
@@ -221,7 +221,8 @@ void agent_fail(struct agent_group *group, int res, const char *text);
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);
 void agent_journal_failed(void *owner, int res, const char *text);
 void agent_report_started(struct agent_group *group, int res);
-/* Asks every standby anew, under a new epoch, before anything is served; one that serves goes on. */
+/* Asks every standby anew, under a new epoch, before anything is served; one that serves goes on.
+ */
 void agent_settle_again(struct agent_group *group);
 void agent_may_serve(struct agent_group *group); /* what a start waits for may be there */
 void agent_settled(struct agent_group *group);	 /* a standby has said that no higher epoch rules */

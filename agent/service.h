@@ -54,7 +54,7 @@ struct agent_service {
 	struct agent_group *group;
 	struct nbd_server *stopping_nbd;
 	bool stop_group; /* once the NBD server is gone */
-	bool released;	 /* the group has let go by itself; it is freed once the NBD server is gone */
+	bool released; /* the group has let go by itself; it is freed once the NBD server is gone */
 	bool was_served; /* since its last start */
 	struct log_limit ended_limit;
 	char error[STATUS_TEXT_MAX];
