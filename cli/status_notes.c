@@ -60,12 +60,14 @@ static const char *ago(const struct notes *notes, uint64_t time_ns, char text[UN
 static void say_ownership(const struct notes *notes)
 {
 	const struct status_group *s = notes->group;
+	/* The reason may bring a remedy of its own; this one names the command. */
+	const char *cut = strstr(s->held, "; ");
 
 	if (s->held[0])
 		say(notes, "! ",
-		    "not served: %s; promote a standby instead, or go on with what is here: "
+		    "not served: %.*s; promote a standby instead, or go on with what is here: "
 		    "holdfast accept %s --expect-epoch %" PRIu64,
-		    s->held, s->name, s->epoch);
+		    cut ? (int)(cut - s->held) : (int)strlen(s->held), s->held, s->name, s->epoch);
 	if (s->diverged && strcmp(s->state, "syncing") == 0)
 		say(notes, "", "what only this copy had behind seq %" PRIu64 " is being replaced",
 		    s->common_seq);
@@ -243,7 +245,7 @@ void status_notes(FILE *out, const struct status_group *status, bool all, uint64
 		say_differing(&notes, &status->peers[i]);
 	if (!standby)
 		say_journal_full(&notes);
-	if (status->detail[0])
+	if (status->detail[0] && strcmp(status->detail, status->held) != 0)
 		say(&notes, "", "%s", status->detail);
 	if (standby) {
 		say_copy(&notes, status->source, &status->sync);

@@ -88,11 +88,13 @@ static void test_alarms(void **state)
 {
 	(void)state;
 	group->epoch = 4;
-	(void)snprintf(group->held, sizeof(group->held), "beta holds more than this copy");
+	(void)snprintf(group->held, sizeof(group->held), "beta holds more than this copy; accept");
+	(void)snprintf(group->detail, sizeof(group->detail), "%s", group->held);
 	take(false);
-	says("! db: not served: beta holds more");
+	says("! db: not served: beta holds more than this copy; promote a standby instead");
+	silent("db: beta");
 	says("holdfast accept db --expect-epoch 4");
-	group->held[0] = '\0';
+	group->held[0] = group->detail[0] = '\0';
 	group->diverged = true;
 	group->common_seq = 12;
 	take(false);
