@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "agent/agent.h"
+#include "core/base/endian.h"
 #include "core/base/log.h"
 #include "core/base/macros.h"
 #include "core/group/group_dir.h"
@@ -209,6 +210,57 @@ static void welcome(void)
 	say(&frame, body);
 }
 
+/* What it holds otherwise: as many frames as WELCOME said, more or less. */
+static void ranges(uint64_t frames)
+{
+	uint8_t body[8 * FRAME_RANGE_BYTES];
+
+	while (frames-- > 0) {
+		unsigned count = (unsigned)take(1) % 9;
+		struct frame frame = { .type = FRAME_RANGES,
+				       .epoch = 1,
+				       .seq = frames == 0,
+				       .body_bytes = count * FRAME_RANGE_BYTES };
+
+		for (unsigned i = 0; i < count; i++) {
+			uint8_t *entry = body + i * FRAME_RANGE_BYTES;
+
+			le64_put(entry, take(1) % 8 ? take(1) % 16 * 4096 : number());
+			le32_put(entry + 8, take(1) % 8 ? 8 : (uint32_t)number());
+			le16_put(entry + 12,
+				 take(1) % 8 ? play.hello.volumes[0].id : (uint16_t)take(2));
+			le16_put(entry + 14, 0);
+		}
+		say(&frame, body);
+	}
+}
+
+static void comes_back(void)
+{
+	static struct link_welcome welcome;
+	static uint8_t body[FRAME_CONTROL_MAX_BYTES];
+	struct frame frame = { .type = FRAME_WELCOME, .epoch = 1 };
+	uint64_t how = take(1);
+
+	memset(&welcome, 0, sizeof(welcome));
+	welcome.protocol = PROTOCOL_VERSION;
+	memcpy(welcome.node, "beta", 5);
+	welcome.epoch = 1;
+	welcome.durable.epoch = 1;
+	welcome.durable.seq = how & 1 ? number() : play.hello.head.seq + how % 3;
+	welcome.applied_seq = welcome.durable.seq;
+	welcome.window_bytes = 1u << 20;
+	welcome.diverged = true;
+	welcome.common_seq = min_u64(how & 2 ? number() : how >> 6, welcome.durable.seq);
+	welcome.common_chain = how & 4 ? play.hello.head.chain : number();
+	welcome.ranges = how & 8 ? take(1) : how >> 4 & 3;
+	welcome.history_count = 1;
+	welcome.history[0] = (struct history_entry){ 1, 1 };
+	frame.body_bytes = (uint32_t)link_welcome_pack(&welcome, body, sizeof(body));
+	say(&frame, body);
+	ranges(min_u64(welcome.ranges, 4));
+}
+
 static void refusal(void)
 {
 	static uint8_t body[FRAME_CONTROL_MAX_BYTES];
@@ -346,7 +398,7 @@ static void ask(struct agent_task task)
 
 static void step(void)
 {
-	switch (take(1) % 14) {
+	switch (take(1) % 16) {
 	case 0:
 	case 1:
 		welcome();
@@ -397,6 +449,12 @@ static void step(void)
 		ask((struct agent_task){ .kind = take(1) & 1 ? AGENT_RESYNC : AGENT_VERIFY_STOP,
 					 .everything = take(1) & 1,
 					 .compare = take(1) & 1 });
+		break;
+	case 13:
+		comes_back();
+		break;
+	case 14:
+		ranges(take(1) % 3);
 		break;
 	default:
 		link_close(play.link);

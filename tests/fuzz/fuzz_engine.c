@@ -192,6 +192,18 @@ static void beat(struct stage *stage)
 	send_frame(stage, &frame, body);
 }
 
+/* Mostly as it should be: then it takes over, if it has everything. */
+static void hand_over(struct stage *stage)
+{
+	uint64_t how = take(1);
+
+	send_frame(stage,
+		   &(struct frame){ .type = FRAME_HANDOVER,
+				    .seq = how & 1 ? number(stage) : stage->next_seq - 1,
+				    .arg1 = how & 2 ? number(stage) : stage->chain },
+		   NULL);
+}
+
 static void hello(struct stage *stage, const struct link_hello *good)
 {
 	uint64_t how = take(1);
@@ -218,7 +230,7 @@ static void hello(struct stage *stage, const struct link_hello *good)
 
 static void step(struct stage *stage, const struct link_hello *good)
 {
-	switch (take(1) % 12) {
+	switch (take(1) % 13) {
 	case 0:
 		hello(stage, good);
 		break;
@@ -249,6 +261,9 @@ static void step(struct stage *stage, const struct link_hello *good)
 		break;
 	case 10:
 		sim_run_for(stage->world, take(1) * 10 * SIM_MS);
+		break;
+	case 11:
+		hand_over(stage);
 		break;
 	default:
 		link_close(stage->link);
