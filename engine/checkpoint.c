@@ -47,6 +47,8 @@ static void stored(struct io_op *op, int64_t res)
 		standby_fail(group, (int)res, "the superblock cannot be written");
 		return;
 	}
+	if (group->cycle_end)
+		group->compare.flush_res = 0;
 	group->checkpoints++;
 	group->checkpoint_at = group->cycle_at;
 	count_frames(group);
@@ -76,7 +78,8 @@ static void update_superblock(struct engine_group *group)
 	}
 	kept_checkpoint(group, group->cycle_end);
 	if (group->cycle_end) {
-		sb->flags &= ~(uint32_t)(SUPERBLOCK_SYNCING | SUPERBLOCK_SELF_DIRTY);
+		sb->flags &= ~(uint32_t)(SUPERBLOCK_SYNCING | SUPERBLOCK_SELF_DIRTY |
+					 SUPERBLOCK_DISTRUST);
 		sb->flags |= SUPERBLOCK_EVER_CONSISTENT;
 		sb->sync_end_seq = 0;
 	}
@@ -85,16 +88,46 @@ static void update_superblock(struct engine_group *group)
 		sb->flags |= SUPERBLOCK_CLEAN;
 }
 
+static void flush_failed(struct engine_group *group, int res)
+{
+	group->cycle = CYCLE_IDLE;
+	standby_fail(group, res,
+		     "a volume failed to flush; what was written since the last checkpoint is "
+		     "replayed from the journal");
+}
+
+static void distrust_stored(struct io_op *op, int64_t res)
+{
+	struct engine_group *group = container_of(op, struct engine_group, cycle_op);
+
+	/* Not stored: as long as this process lives, the group knows. */
+	(void)res;
+	flush_failed(group, group->compare.flush_res);
+}
+
+/*
+ * Records come again from the journal, but not what was copied: a cache may go on showing what the
+ * medium has lost, and a comparison would believe it (Y4).
+ */
+static void distrust(struct engine_group *group, int res)
+{
+	group->compare.flush_res = res;
+	group->dir.sb.flags |= SUPERBLOCK_DISTRUST;
+	group->cycle = CYCLE_STORING;
+	group->cycle_op.done = distrust_stored;
+	group_dir_store(&group->dir, &group->cycle_group_store, &group->cycle_op);
+}
+
 static void flushed(struct io_op *op, int64_t res)
 {
 	struct engine_group *group = container_of(op, struct engine_group, cycle_op);
 
+	if (res < 0 && (group->dir.sb.flags & SUPERBLOCK_SYNCING)) {
+		distrust(group, (int)res);
+		return;
+	}
 	if (res < 0) {
-		group->cycle = CYCLE_IDLE;
-		standby_fail(
-			group, (int)res,
-			"a volume failed to flush; what was written since the last checkpoint is "
-			"replayed from the journal");
+		flush_failed(group, (int)res);
 		return;
 	}
 	if (group->state == ENGINE_FAILED) {

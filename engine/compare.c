@@ -7,8 +7,9 @@
  *
  * Invariant Y4: "the same" is said only of content that a power loss leaves here. While the
  * volumes are being copied to, what an extent brought and no flush has covered is not: the answer
- * waits for a flush that began after it was compared. On a consistent copy everything is covered
- * by a flush or by the journal.
+ * waits for a flush that began after it was compared; a former process's writes count as not
+ * flushed, and once a flush has failed in a copy nothing counts as the same before it is done
+ * (DISTRUST). On a consistent copy everything is covered by a flush or by the journal.
  *
  * What cannot be read is not the same: then it is written anew.
  */
@@ -65,8 +66,10 @@ static void answer(struct engine_group *group, const struct compare_read *read)
 		return;
 	must(compare->count < ENGINE_HASHES_MAX);
 	answer = &compare->answers[(compare->first + compare->count++) % ENGINE_HASHES_MAX];
-	*answer = (struct compare_answer){ .differs = !read->same };
-	if (read->same && (group->dir.sb.flags & SUPERBLOCK_SYNCING))
+	*answer = (struct compare_answer){
+		.differs = !read->same || (group->dir.sb.flags & SUPERBLOCK_DISTRUST),
+	};
+	if (!answer->differs && (group->dir.sb.flags & SUPERBLOCK_SYNCING))
 		answer->cycle = compare->cycles_begun + read->volume->dirty;
 }
 

@@ -125,7 +125,8 @@ struct compare_state {
 	unsigned open;	   /* questions of the present session without an answer sent */
 	uint64_t answered; /* answers sent in it */
 	uint64_t cycles_begun, cycles_done;
-	bool seeded; /* an empty standby's volumes hold something */
+	bool seeded;   /* an empty standby's volumes hold something */
+	int flush_res; /* of the last flush that failed in a copy; 0 again when the copy is done */
 	unsigned probe_at;
 	uint8_t *probe;
 };

@@ -159,6 +159,11 @@ static int open_volumes(struct engine_group *group)
 	if (r)
 		return r;
 	group->volumes_open = true;
+	/* What an earlier process copied may be in a cache only: a flush has to cover that, too. */
+	for (unsigned i = 0; i < group->volumes.count; i++)
+		group->volumes.list[i].dirty = group->dir.sb.flags & SUPERBLOCK_SYNCING;
+	if (group->compare.flush_res && (group->dir.sb.flags & SUPERBLOCK_SYNCING))
+		group->dir.sb.flags |= SUPERBLOCK_DISTRUST;
 	memset(group->grow.ready, 0, sizeof(group->grow.ready));
 	return relax_alignment(group);
 }

@@ -92,7 +92,7 @@ static void journal_emptied(struct io_op *op, int64_t res)
 	group->journal_open = true;
 	group_dir_set_applied(&group->dir, &group->journal.head);
 	sb->durable_seq = group->journal.durable_seq;
-	sb->flags &= ~(uint32_t)(SUPERBLOCK_ROLLBACK | SUPERBLOCK_SYNCING);
+	sb->flags &= ~(uint32_t)(SUPERBLOCK_ROLLBACK | SUPERBLOCK_SYNCING | SUPERBLOCK_DISTRUST);
 	sb->sync_end_seq = 0;
 	memset(sb->history, 0, sizeof(sb->history));
 	sb->history_count = 0;

@@ -53,6 +53,9 @@ enum superblock_flags {
 					    primary takes it for: all of it is copied or compared */
 	SUPERBLOCK_ROLLBACK = 1u << 8, /* standby: its volumes go back to the kept position; nothing
 					  else happens before that is done */
+	SUPERBLOCK_DISTRUST = 1u << 9, /* standby: a volume failed to flush while it was copied to,
+					  so what a read shows need not be on the medium: nothing is
+					  taken for equal before the copy is done */
 };
 
 struct history_entry {

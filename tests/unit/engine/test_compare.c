@@ -126,6 +126,93 @@ UNIT(test_same_is_durable)
 		stage_run_sized(lost_behind_same, seed, 0, 0, 0);
 }
 
+/* What a former process wrote may be in a cache only, too. */
+static void lost_behind_a_kill(struct stage *stage)
+{
+	stage_fill(stage);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = 1, .sync = true });
+	stage_send_extent(stage, 0, 0, 32768, 77, false);
+	sim_run_for(stage->world, 30 * SIM_MS); /* applied, not flushed */
+	sim_check(stage->world, stage->sync_acked == 0);
+	stage_crash(stage, SIM_KILL);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = 1, .sync = true });
+	stage_send_hash(stage, 0, 0, 32768);
+	settle(stage);
+	sim_check(stage->world, stage->differing == 0);
+	stage_crash(stage, SIM_POWER);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	stage_check_volumes(stage, "behind an answer of the next process");
+}
+
+UNIT(test_same_is_durable_behind_a_kill)
+{
+	for (uint64_t seed = 1; seed <= 20; seed++)
+		stage_run_sized(lost_behind_a_kill, seed, 0, 0, 0);
+}
+
+static bool has_failed(void *context)
+{
+	return !strcmp(stage_status(context)->state, "failed");
+}
+
+static bool is_back(void *context)
+{
+	return !has_failed(context);
+}
+
+/* A flush that failed: what is read since may be what a cache shows. Nothing is taken for equal
+ * until the copy is done, also not by the next process. */
+static void behind_a_failed_flush(struct stage *stage)
+{
+	struct superblock sb;
+
+	stage_fill(stage);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = 1, .sync = true });
+	sim_fault_add(stage->world, &(struct sim_fault){ .node = stage->standby,
+							 .pattern = "/vol/v0",
+							 .ops = SIM_FLUSH,
+							 .action = SIM_ERROR,
+							 .error = -EIO,
+							 .count = 1 });
+	stage_send_extent(stage, 0, 0, 32768, 77, false);
+	sim_check(stage->world, stage_until(stage, has_failed));
+	sim_check(stage->world, stage_until(stage, is_back));
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, sb.flags & SUPERBLOCK_DISTRUST);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = 1, .sync = true });
+	stage_send_hash(stage, 0, 0, 32768);
+	stage_send_hash(stage, 1, 0, 4096);
+	settle(stage);
+	sim_check(stage->world, stage->differing == 2);
+	stage_crash(stage, SIM_KILL);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = 1, .sync = true });
+	stage_send_hash(stage, 0, 0, 32768);
+	settle(stage);
+	sim_check(stage->world, stage->differing == 1);
+	stage_send_extent(stage, 0, 0, 32768, 77, false);
+	stage_send_end(stage, 0);
+	sim_check(stage->world, stage_until(stage, stage_is_consistent));
+	sim_run_for(stage->world, 50 * SIM_MS);
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, !(sb.flags & SUPERBLOCK_DISTRUST));
+	stage_send_hash(stage, 0, 0, 32768);
+	settle(stage);
+	sim_check(stage->world, stage->differing == 1);
+	stage_check_volumes(stage, "behind a failed flush");
+}
+
+UNIT(test_nothing_is_the_same_behind_a_failed_flush)
+{
+	stage_run(behind_a_failed_flush);
+}
+
 /* A verification beside the stream makes the standby flush no more than it does anyway. */
 static void no_flush(struct stage *stage)
 {
@@ -310,6 +397,8 @@ int main(void)
 		cmocka_unit_test(test_no_false_difference_beside_writes),
 		cmocka_unit_test(test_beside_extents),
 		cmocka_unit_test(test_same_is_durable),
+		cmocka_unit_test(test_same_is_durable_behind_a_kill),
+		cmocka_unit_test(test_nothing_is_the_same_behind_a_failed_flush),
 		cmocka_unit_test(test_whole_copy_answers_at_once),
 		cmocka_unit_test(test_unreadable),
 		cmocka_unit_test(test_next_session),

@@ -267,11 +267,11 @@ static inline void kept_random(struct superblock *sb, struct prng *prng)
 /* What may stand in a superblock beyond superblock_sample(), at random. */
 static inline void superblock_random(struct superblock *sb, struct prng *prng)
 {
-	static const uint32_t flags[] = { SUPERBLOCK_CLEAN,   SUPERBLOCK_EVER_CONSISTENT,
-					  SUPERBLOCK_SYNCING, SUPERBLOCK_PROMOTING,
-					  SUPERBLOCK_REJOIN,  SUPERBLOCK_HANDOVER,
-					  SUPERBLOCK_HELD,    SUPERBLOCK_SELF_DIRTY,
-					  SUPERBLOCK_ROLLBACK };
+	static const uint32_t flags[] = { SUPERBLOCK_CLEAN,    SUPERBLOCK_EVER_CONSISTENT,
+					  SUPERBLOCK_SYNCING,  SUPERBLOCK_PROMOTING,
+					  SUPERBLOCK_REJOIN,   SUPERBLOCK_HANDOVER,
+					  SUPERBLOCK_HELD,     SUPERBLOCK_SELF_DIRTY,
+					  SUPERBLOCK_ROLLBACK, SUPERBLOCK_DISTRUST };
 	uint32_t i;
 
 	superblock_sample(sb, (uint32_t)prng_below(prng, GROUP_VOLUMES_MAX + 1),
