@@ -41,7 +41,7 @@ struct ship_catch { /* mode sync: whether it has caught up in this session */
 	uint64_t since_ns;
 };
 
-struct coalesce { /* coalesce.c */
+struct coalesce {	       /* coalesce.c */
 	struct dirty_map *map; /* counts; never in force, never saved */
 	struct journal_reader reader;
 	bool reader_open, busy;
