@@ -88,6 +88,7 @@ void place_promote(struct place *place, bool force)
 	promoting->promote.force = force;
 	promoting->promote.done = promoted;
 	if (sb.role == GROUP_STANDBY && sb.flags & SUPERBLOCK_SYNCING && sb.kept.undo_id) {
+		place_disown(place); /* what is acknowledged in a copy is no position yet */
 		promoting->kept = place->promise_given_up = true;
 		promoting->kept_seq = sb.kept.seq;
 	}

@@ -294,9 +294,10 @@ static void agent_lost(struct place *place, enum sim_crash kind)
 {
 	/* What was acknowledged as written, a disk that failed has dropped, and only this process
 	 * still had. */
-	if (place->agent)
-		place->power_lost |=
-			kind == SIM_POWER || (!place->sites->dead && place_disk_dropped(place));
+	if (kind == SIM_POWER)
+		place->power_lost = true; /* also when a killed agent had left it to the kernel */
+	else if (place->agent && !place->sites->dead)
+		place->power_lost |= place_disk_dropped(place);
 	place->incarnation++;
 	place->agent = NULL;
 	place->agent_up = place->agent_stopping = false;
