@@ -730,6 +730,8 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 	/* Not met since the promote: what came since is kept for it, like for one that was met. */
 	if (ship->peer && !ship->peer->durable_seq && !ship->peer->needs_sync)
 		ship->peer->durable_seq = epoch_begin(ship);
+	if (ship->peer && ship->peer->durable_seq == group->dir.sb.applied_seq)
+		ship->durable_bytes = group->dir.sb.applied_bytes;
 	ship->released_stored_seq = ship->peer ? ship->peer->released_seq : 0;
 	if (ship->peer && ship->peer->needs_sync && ship->peer->copy_time_ns) {
 		ship->copy_noted = true;

@@ -24,6 +24,7 @@ static struct journal_slot slot_from(const struct journal_slot *slot, const stru
 		.lap = slot->lap + 1,
 		.first_seq = node->first_seq,
 		.first_chain = node->first_chain,
+		.first_bytes = node->first_bytes,
 		.first_time_ns = node->first_time_ns,
 		.last_time_ns = node->first_time_ns,
 	};

@@ -252,6 +252,25 @@ static void start_walks(struct journal_scan *scan)
 /* ---- opening -----------------------------------------------------------------------------------
  */
 
+/* bytes_end before the segment in the first block: its own records' lengths taken off, as far as
+ * the block holds them. */
+static uint64_t bytes_before(const uint8_t *block, const struct segment_header *header)
+{
+	uint32_t count = min_u32(header->records,
+				 (JOURNAL_BLOCK_BYTES - SEGMENT_HEADER_BYTES) / RECORD_BYTES);
+	uint64_t bytes = header->bytes_end;
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct record record;
+
+		if (record_decode(block + SEGMENT_HEADER_BYTES + (size_t)i * RECORD_BYTES, header,
+				  &record))
+			break;
+		bytes = sub_floor_u64(bytes, record.length_bytes);
+	}
+	return bytes;
+}
+
 static void first_block_read(struct io_op *op, int64_t res)
 {
 	struct journal_scan *scan = container_of(op, struct journal_scan, op);
@@ -271,6 +290,7 @@ static void first_block_read(struct io_op *op, int64_t res)
 		node->first_epoch = header.epoch;
 		node->first_time_ns = header.first_time_ns;
 		node->first_durable_seq = header.durable_seq;
+		node->first_bytes = bytes_before(scan->buf, &header);
 	}
 	scan->index++;
 	read_first_block(scan);

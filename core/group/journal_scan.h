@@ -24,6 +24,7 @@ struct scan_place {
 struct scan_node {
 	bool valid; /* the first block holds a header of this group; first_* are its fields */
 	uint64_t first_seq, first_chain, first_epoch, first_time_ns, first_durable_seq;
+	uint64_t first_bytes; /* about: what no walk has checked */
 	bool reached, walked, on_path;
 	uint32_t from; /* the node from which it was reached, and where */
 	struct scan_place start;
