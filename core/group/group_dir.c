@@ -272,16 +272,40 @@ static uint64_t epoch_at(const struct history_entry *history, unsigned count, ui
 	return epoch;
 }
 
+/*
+ * From where on both histories say what they know. One that has become too long has lost its oldest
+ * entries (HISTORY_MAX); where the other one has the first that is left, from the same seq, both
+ * are the same before it: an epoch begins once, and with all that was before it.
+ */
+static uint64_t known_from(const struct history_entry *ours, unsigned our_count,
+			   const struct history_entry *theirs, unsigned their_count)
+{
+	const struct history_entry *first;
+	unsigned i;
+
+	if (our_count == 0 || their_count == 0)
+		return 0;
+	if (ours[0].epoch > theirs[0].epoch)
+		return known_from(theirs, their_count, ours, our_count);
+	first = &theirs[0];
+	for (i = 0; i < our_count; i++)
+		if (ours[i].epoch == first->epoch && ours[i].first_seq == first->first_seq)
+			return first->first_seq;
+	return 0;
+}
+
 /* Both histories name the same epoch where one of them changes, so they do in between. */
 static bool epochs_agree(const struct history_entry *ours, unsigned our_count,
 			 const struct history_entry *theirs, unsigned their_count, uint64_t end_seq)
 {
+	uint64_t from = known_from(ours, our_count, theirs, their_count);
 	unsigned i;
 
 	for (i = 0; i < our_count && ours[i].first_seq <= end_seq; i++) {
 		uint64_t seq = ours[i].first_seq;
 
-		if (epoch_at(ours, our_count, seq) != epoch_at(theirs, their_count, seq))
+		if (seq >= from &&
+		    epoch_at(ours, our_count, seq) != epoch_at(theirs, their_count, seq))
 			return false;
 	}
 	return true;
@@ -300,12 +324,14 @@ static uint64_t agreed_up_to(const struct history_entry *ours, unsigned our_coun
 			     const struct history_entry *theirs, unsigned their_count,
 			     uint64_t end_seq)
 {
+	uint64_t from = known_from(ours, our_count, theirs, their_count);
 	unsigned i;
 
 	for (i = 0; i < our_count && ours[i].first_seq <= end_seq; i++) {
 		uint64_t seq = ours[i].first_seq;
 
-		if (epoch_at(ours, our_count, seq) != epoch_at(theirs, their_count, seq))
+		if (seq >= from &&
+		    epoch_at(ours, our_count, seq) != epoch_at(theirs, their_count, seq))
 			return seq - 1;
 	}
 	return end_seq;

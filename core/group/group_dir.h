@@ -67,7 +67,8 @@ void group_dir_set_applied(struct group_dir *dir, const struct journal_position 
 void group_dir_get_applied(const struct group_dir *dir, struct journal_position *ret_at);
 /* True when another copy (its history, its last seq) is a prefix of ours: it does not reach beyond
  * our last seq, and up to its own each seq was written under the same epoch. Epochs in which
- * nothing was written up to there do not count. */
+ * nothing was written up to there do not count, and what lies before the oldest epoch that both
+ * still know is taken for the same. */
 bool history_is_prefix(const struct history_entry *ours, unsigned our_count, uint64_t our_seq,
 		       const struct history_entry *theirs, unsigned their_count,
 		       uint64_t their_seq);

@@ -438,6 +438,72 @@ UNIT(test_history_common)
 	assert_in_range(parted, 1000, 19000);
 }
 
+/* Without its `drop` oldest entries, as a history that has become too long. */
+static struct told without(const struct told *told, unsigned drop)
+{
+	struct told rest = *told;
+
+	memmove(rest.entries, rest.entries + drop, (rest.count - drop) * sizeof(rest.entries[0]));
+	rest.count -= drop;
+	return rest;
+}
+
+static bool has(const struct told *told, const struct history_entry *entry)
+{
+	unsigned i;
+
+	for (i = 0; i < told->count; i++)
+		if (told->entries[i].epoch == entry->epoch &&
+		    told->entries[i].first_seq == entry->first_seq)
+			return true;
+	return false;
+}
+
+/* What both have lost, or one of them, changes nothing as long as the other one knows the first
+ * that is left; else it agrees up to less, never to more. */
+UNIT(test_history_cut)
+{
+	unsigned i, same = 0, less = 0;
+	struct prng prng;
+
+	prng_seed(&prng, 5);
+	for (i = 0; i < 40000; i++) {
+		struct told ours = { 0 }, theirs, our_rest, their_rest;
+		uint64_t whole, common;
+		unsigned shared;
+
+		fork_history(&ours, &prng);
+		fork_history(&ours, &prng);
+		theirs = ours;
+		shared = ours.count;
+		fork_history(&ours, &prng);
+		fork_history(&theirs, &prng);
+		if (shared < 2)
+			continue;
+		whole = history_common(ours.entries, ours.count, ours.last_seq, theirs.entries,
+				       theirs.count, theirs.last_seq);
+		our_rest = without(&ours, (unsigned)prng_below(&prng, shared));
+		their_rest = without(&theirs, (unsigned)prng_below(&prng, shared));
+		common = history_common(our_rest.entries, our_rest.count, our_rest.last_seq,
+					their_rest.entries, their_rest.count, their_rest.last_seq);
+		assert_true(has(&our_rest, &their_rest.entries[0]) ||
+			    has(&their_rest, &our_rest.entries[0]));
+		assert_int_equal(common, whole);
+		same++;
+		/* Cut behind where they part: nothing is taken on trust. */
+		if (ours.count == shared)
+			continue;
+		our_rest = without(&ours, shared);
+		if (has(&theirs, &our_rest.entries[0]))
+			continue;
+		common = history_common(our_rest.entries, our_rest.count, our_rest.last_seq,
+					theirs.entries, theirs.count, theirs.last_seq);
+		assert_true(common <= whole);
+		less++;
+	}
+	assert_true(same > 10000 && less > 3000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,6 +513,7 @@ int main(void)
 		cmocka_unit_test(test_tables),
 		cmocka_unit_test(test_history_is_prefix),
 		cmocka_unit_test(test_history_common),
+		cmocka_unit_test(test_history_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
