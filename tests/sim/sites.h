@@ -263,6 +263,8 @@ void place_disown(struct place *place);
 bool place_refused_by(const struct place *place, const struct sites_site *site);
 /* A record of any size would find room at once. */
 bool place_has_room(const struct place *place);
+/* A mark has become a record, and is not durable yet. */
+bool place_is_marking(const struct place *place);
 
 /* ---- sites_work.c: the clients ------------------------------------------------------------------
  */

@@ -289,8 +289,9 @@ static void mark(struct place *place)
 	marking->op.done = marked;
 	if (!place_has_room(place))
 		return;
-	marking->seq = tree_add(place->tree, place->branch, &entry);
 	agent_group_mark(place->agent, "m", &marking->op);
+	if (place_is_marking(place)) /* else it was refused, and is no record */
+		marking->seq = tree_add(place->tree, place->branch, &entry);
 }
 
 static void agent_on(void *context)

@@ -136,6 +136,11 @@ bool place_has_room(const struct place *place)
 	       place->agent->ring.used_bytes < place->agent->ring.size_bytes / 4;
 }
 
+bool place_is_marking(const struct place *place)
+{
+	return place->agent->mark_op != NULL;
+}
+
 static bool any_again(const struct list *segments)
 {
 	struct list *pos;

@@ -158,6 +158,8 @@ static void recovered(struct place *place, uint64_t head)
 			 : place->power_lost ? branch->durable
 					     : branch->acked;
 
+	sim_note(place->sites->world, place->site->agent_node, "%s recovered to seq %llu of %llu",
+		 place->name, (unsigned long long)head, (unsigned long long)branch->head);
 	if (head < least)
 		sim_fail(place->sites->world, "%s/%s recovered to seq %llu, but seq %llu was %s",
 			 place->site->name, place->name, (unsigned long long)head,
