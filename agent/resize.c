@@ -79,28 +79,52 @@ static bool map_is_free(struct ship *ship)
 	ship_disconnect(ship, NULL);
 	return !dirty_busy(ship->dirty) && !ship->release_user && !ship->prepare_pending &&
 	       ship_sync_quiet(ship->sync) && ship_extents_quiet(ship->extents) &&
-	       ship_verify_quiet(ship->verify);
+	       ship_verify_quiet(ship->verify) && !ship->coalesce.busy;
 }
 
-static int make_maps(struct agent_group *group, struct dirty_map *maps[GROUP_PEERS_MAX])
-{
-	for (unsigned i = 0; i < group->ship_count; i++) {
-		int r = dirty_regrow(group->ships[i]->dirty, &group->dir.sb, &maps[i]);
+struct larger {
+	struct dirty_map *dirty, *coalesce;
+};
 
-		if (!r)
-			continue;
-		while (i > 0)
-			dirty_free(maps[--i]);
-		return r;
+static void free_maps(struct larger maps[GROUP_PEERS_MAX])
+{
+	for (unsigned i = 0; i < GROUP_PEERS_MAX; i++) {
+		dirty_free(maps[i].dirty);
+		dirty_free(maps[i].coalesce);
 	}
-	return 0;
+}
+
+static int make_maps(struct agent_group *group, struct larger maps[GROUP_PEERS_MAX])
+{
+	const struct superblock *sb = &group->dir.sb;
+	int r = 0;
+
+	memset(maps, 0, GROUP_PEERS_MAX * sizeof(*maps));
+	for (unsigned i = 0; i < group->ship_count && !r; i++) {
+		const struct ship *ship = group->ships[i];
+
+		r = dirty_regrow(ship->dirty, sb, &maps[i].dirty);
+		if (!r && ship->coalesce.map)
+			r = dirty_regrow(ship->coalesce.map, sb, &maps[i].coalesce);
+	}
+	if (r)
+		free_maps(maps);
+	return r;
+}
+
+static void swap_maps(struct dirty_map **map, struct dirty_map **larger)
+{
+	struct dirty_map *old = *map;
+
+	*map = *larger;
+	*larger = old;
 }
 
 static void take_size(struct agent_group *group)
 {
 	struct resize *resize = &group->resize;
 	struct superblock_volume *entry = &group->dir.sb.volumes[resize->index];
-	struct dirty_map *maps[GROUP_PEERS_MAX];
+	struct larger maps[GROUP_PEERS_MAX];
 
 	entry->size_bytes = resize->new_bytes;
 	if (make_maps(group, maps)) {
@@ -109,9 +133,10 @@ static void take_size(struct agent_group *group)
 		return;
 	}
 	for (unsigned i = 0; i < group->ship_count; i++) {
-		dirty_free(group->ships[i]->dirty);
-		group->ships[i]->dirty = maps[i];
+		swap_maps(&group->ships[i]->dirty, &maps[i].dirty);
+		swap_maps(&group->ships[i]->coalesce.map, &maps[i].coalesce);
 	}
+	free_maps(maps);
 	resize->op.done = stored;
 	group_dir_store(&group->dir, &resize->store, &resize->op);
 }

@@ -504,6 +504,8 @@ void task_store(struct engine_group *group, const char *text);
 int kept_init(struct engine_group *group); /* volumes are open */
 void kept_close(struct engine_group *group);
 bool kept_quiet(const struct engine_group *group);
+/* Before a log begins: it covers the volumes as they are now. 0 or -ENOMEM. */
+int kept_renew(struct engine_group *group);
 /* Whether that START begins a copy on what is consistent now. */
 bool kept_begins(const struct engine_group *group, const struct link_start *start);
 void kept_begin(struct engine_group *group, struct io_op *op); /* a new log */

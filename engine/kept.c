@@ -28,7 +28,7 @@
 static void save(struct engine_group *group);
 static void full_due(struct io_timer *timer);
 
-int kept_init(struct engine_group *group)
+static int make_undo(struct engine_group *group)
 {
 	struct undo_options options = {
 		.io = group->io,
@@ -38,15 +38,28 @@ int kept_init(struct engine_group *group)
 		.limit_bytes = group->conf->undo_limit_bytes,
 	};
 
+	return undo_new(&options, &group->undo);
+}
+
+int kept_init(struct engine_group *group)
+{
 	group->kept.timer.fire = full_due;
 	group->kept.saving = group->kept.over = group->kept.told_full = group->kept.dropped = false;
-	return undo_new(&options, &group->undo);
+	return make_undo(group);
 }
 
 void kept_close(struct engine_group *group)
 {
 	io_timer_stop(group->io, &group->kept.timer);
 	group->undo = undo_free(group->undo);
+}
+
+int kept_renew(struct engine_group *group)
+{
+	if (undo_is_open(group->undo) || undo_covers(group->undo))
+		return 0;
+	group->undo = undo_free(group->undo);
+	return make_undo(group);
 }
 
 bool kept_quiet(const struct engine_group *group)

@@ -6,6 +6,9 @@
  * is new is there and reads as zeroes, durably. So no record that lies behind the old size meets a
  * volume without that place, and what was never written is the same here as there.
  *
+ * An undo log that is open already does not cover what is new: a promote that goes back to a
+ * position kept before the volume grew leaves there what the copy has written.
+ *
  * A regular file grows by itself; a device is the operator's to enlarge. Until it is done the
  * connection waits for its WELCOME. Loop thread.
  */

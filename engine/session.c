@@ -495,6 +495,10 @@ static void start_step(struct engine_group *group)
 			  .chain = session->start.base.chain,
 			  .bytes = session->start.base.bytes },
 	};
+	if (keeps && kept_renew(group)) {
+		standby_fail(group, -ENOMEM, "no memory for the undo log of volumes that grew");
+		return;
+	}
 	group->op_busy = true;
 	if (!keeps) {
 		store_start(group);

@@ -112,6 +112,15 @@ int undo_new(const struct undo_options *options, struct undo **ret_undo)
 	return 0;
 }
 
+bool undo_covers(const struct undo *undo)
+{
+	for (unsigned i = 0; i < undo->volume_count; i++)
+		if (undo->volumes[i].size_bytes <
+		    round_down(undo->options.volumes->list[i].info.size_bytes, UNDO_ALIGN_BYTES))
+			return false;
+	return true;
+}
+
 struct undo *undo_free(struct undo *undo)
 {
 	struct io *io;

@@ -64,6 +64,8 @@ struct undo_options {
 
 /* Takes all memory for the superblock's volumes. -ENOMEM. */
 int undo_new(const struct undo_options *options, struct undo **ret_undo);
+/* False: what lies under a volume has grown since undo_new(), and a log would not save that. */
+bool undo_covers(const struct undo *undo);
 /* Nothing in flight. NULL is allowed; returns NULL. */
 struct undo *undo_free(struct undo *undo);
 

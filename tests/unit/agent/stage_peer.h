@@ -214,6 +214,17 @@ static inline void stage_peer_segment(struct stage_peer *peer, const struct fram
 		stage_peer_ack(peer, peer->seq);
 }
 
+/* Of the volume that is meant, as this session knows it. */
+static inline uint64_t stage_peer_size(const struct stage_peer *peer, const struct frame *frame)
+{
+	const struct link_hello *hello = &peer->hello;
+
+	for (uint32_t i = 0; i < hello->volume_count; i++)
+		if (hello->volumes[i].id == frame_range_volume(frame))
+			return hello->volumes[i].size_bytes;
+	return 0;
+}
+
 static inline void stage_peer_extent(struct stage_peer *peer, const struct frame *frame,
 				     const uint8_t *body)
 {
@@ -223,7 +234,7 @@ static inline void stage_peer_extent(struct stage_peer *peer, const struct frame
 
 	/* Y1: behind the segment of its stamp. */
 	sim_check(world, frame->seq <= peer->seq);
-	sim_check(world, frame->arg1 + len <= STAGE_VOLUME_BYTES && len > 0);
+	sim_check(world, frame->arg1 + len <= stage_peer_size(peer, frame) && len > 0);
 	if (frame->type == FRAME_SYNC_ZERO) {
 		memset(to, 0, len);
 		peer->zero_frames++;
@@ -259,7 +270,7 @@ static inline void stage_peer_hash(struct stage_peer *peer, const struct frame *
 
 	/* Y1: behind the segment of its stamp. */
 	sim_check(world, frame->seq <= peer->seq);
-	sim_check(world, frame->arg1 + len <= STAGE_VOLUME_BYTES && len > 0);
+	sim_check(world, frame->arg1 + len <= stage_peer_size(peer, frame) && len > 0);
 	hash128(peer->content[frame_range_volume(frame)] + frame->arg1, len, hash);
 	peer->questions++;
 	peer->asked_bytes += len;

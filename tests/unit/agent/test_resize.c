@@ -284,12 +284,51 @@ UNIT(test_crashed)
 	}
 }
 
+/* ---- its backlog -------------------------------------------------------------------------------
+ */
+
+static void narrow(struct stage *stage)
+{
+	stage->slots = 300;
+	stage->peers_conf[0].bandwidth_bytes = 64 << 10;
+	stage->peers_conf[0].coalesce_bytes = 512 << 10;
+	stage->group_conf.peer_timeout_ns = 30 * SIM_SECOND;
+}
+
+/* Z2 is for the map that counts a backlog as well. */
+static void coalesced(struct stage *stage)
+{
+	stage->peers_conf[0].bandwidth_bytes = 0;
+	serve(stage);
+	stage->peers_conf[0].bandwidth_bytes = 64 << 10;
+	enlarge(stage);
+	sim_check(stage->world, end(stage, begin(stage, "v0")) == 0);
+	larger_content(stage);
+	stage_converge(stage, "grown");
+	for (unsigned i = 0; i < 512; i++) {
+		stage->next_id = stage->next_id / 2 * 2; /* odd ones do not compress */
+		stage_wait(stage, stage_write(stage, 0, NEW_BYTES - 65536 + i % 8 * 8192, 8192, 0));
+		stage->next_id++;
+		sim_run_for(stage->world, 5 * SIM_MS);
+	}
+	for (unsigned i = 0; i < 10 && !stage_in_sync(stage); i++)
+		(void)stage_until(stage, stage_in_sync);
+	sim_check(stage->world, stage->group->ships[0]->coalesce.count > 0);
+	check_all(stage);
+	sim_check(stage->world, stage_stop(stage) == 0);
+}
+
+UNIT(test_coalesced)
+{
+	stage_run_raw(coalesced, 1, narrow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grows),	cmocka_unit_test(test_while_copying),
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_stopped),
-		cmocka_unit_test(test_crashed),
+		cmocka_unit_test(test_crashed), cmocka_unit_test(test_coalesced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
