@@ -191,6 +191,36 @@ UNIT(test_went_back)
 	stage_run_raw(went_back, 1, NULL);
 }
 
+/* What is acknowledged but not durable yet when the copy is prepared lies before the new beginning,
+ * too: it is copied. */
+static void queued_at_return(struct stage *stage)
+{
+	uint64_t flush_interval_ns = stage->group_conf.flush_interval_ns, off = 256 << 10;
+
+	fill_and_write(stage);
+	stage_converge(stage, "before");
+	cut(stage, 0);
+	write_much(stage, 2u << 20, 128 << 10);
+	sim_check(stage->world, the_ship(stage)->peer->released_seq > stage->peers[0].seq);
+	stage->group_conf.flush_interval_ns = 60 * SIM_SECOND;
+	sim_run_for(stage->world, 100 * SIM_MS);
+	sim_heal_all(stage->world);
+	/* Each goes where nothing else is dirty. */
+	while (!ship_sync_active(the_ship(stage)->sync) && off < STAGE_VOLUME_BYTES) {
+		sim_check(stage->world,
+			  stage_wait(stage, stage_write(stage, 0, off, 4096, 0)) == 0);
+		off += 65536;
+		sim_run_for(stage->world, 20 * SIM_MS);
+	}
+	stage->group_conf.flush_interval_ns = flush_interval_ns;
+	stage_converge(stage, "copied");
+}
+
+UNIT(test_queued_at_return)
+{
+	stage_run_raw(queued_at_return, 1, NULL);
+}
+
 /* ---- maps that are not there
  * ---------------------------------------------------------------------
  */
@@ -508,6 +538,7 @@ int main(void)
 		cmocka_unit_test(test_blocked),
 		cmocka_unit_test(test_never_acknowledged),
 		cmocka_unit_test(test_went_back),
+		cmocka_unit_test(test_queued_at_return),
 		cmocka_unit_test(test_lost_map),
 		cmocka_unit_test(test_no_map),
 		cmocka_unit_test(test_rate),
