@@ -254,6 +254,14 @@ void recover_done(struct agent_group *group, int res)
 		res = -ECANCELED;
 	if (!res)
 		res = make_ships(group);
+	if (res || !suspect_mark(group))
+		recover_marked(group, res);
+}
+
+void recover_marked(struct agent_group *group, int res)
+{
+	if (!res && group->stop_wanted)
+		res = -ECANCELED;
 	if (res) {
 		group->state = res == -ESTALE ? AGENT_FENCED : AGENT_FAILED;
 		group->fail_res = res;

@@ -48,7 +48,8 @@ void held_enter(struct agent_group *group, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(group->held.text, sizeof(group->held.text), format, args);
 	va_end(args);
-	if (!(sb->flags & SUPERBLOCK_HELD)) {
+	if (!(sb->flags & SUPERBLOCK_HELD) || (group->held.changed && !group->held.noted)) {
+		group->held.noted = group->held.changed;
 		sb->flags |= SUPERBLOCK_HELD;
 		group->held.op.done = flag_stored;
 		group_dir_store(&group->dir, &group->held.store, &group->held.op);
@@ -71,6 +72,13 @@ void held_start(struct agent_group *group)
 	const struct superblock *sb = &group->dir.sb;
 	char found[STATUS_TEXT_MAX];
 
+	/* Of an earlier start: whatever the volumes look like now. */
+	if ((sb->flags & SUPERBLOCK_SUSPECT) && !group->held.changed) {
+		group->held.changed = true;
+		snprintf(group->held.text, sizeof(group->held.text),
+			 "a volume was changed behind the agent's back: its standbys do not have "
+			 "that; promote a standby, or holdfast accept what is here");
+	}
 	memcpy(found, group->held.text, sizeof(found));
 	if ((sb->flags & SUPERBLOCK_HANDOVER) && !handover_resume(group))
 		held_enter(group,
@@ -93,9 +101,10 @@ bool held_by_welcome(struct ship *ship)
 	const struct link_welcome *w = &ship->welcome;
 	uint64_t ours = group->journal.durable_seq;
 
-	/* What it wrote under an older epoch than ours is its own affair. */
+	/* What it wrote under an older epoch than ours is its own affair; diverged at its own end,
+	 * it holds nothing that we lack. */
 	if (w->durable.epoch != sb->epoch ||
-	    (!w->diverged && w->durable.seq <= ours &&
+	    ((!w->diverged || w->common_seq == w->durable.seq) && w->durable.seq <= ours &&
 	     history_is_prefix(sb->history, sb->history_count, ours, w->history, w->history_count,
 			       w->durable.seq)))
 		return false;
@@ -174,7 +183,7 @@ static void accepted(struct io_op *op, int64_t res)
 	log_warning("the operator accepts what is here", "group=%s epoch=%" PRIu64 " seq=%" PRIu64,
 		    group->conf->name, group->dir.sb.epoch, group->head_seq);
 	held->text[0] = 0;
-	held->changed = false;
+	held->changed = held->noted = false;
 	group->fail_res = 0;
 	held->task->seq = group->head_seq;
 	handover_accepted(group);
@@ -188,6 +197,8 @@ static void raise_epoch(struct agent_group *group)
 
 	handover_forget(group);
 	sb->flags &= ~(uint32_t)(SUPERBLOCK_HELD | SUPERBLOCK_CLEAN);
+	if (group->held.changed) /* every standby is marked */
+		sb->flags &= ~(uint32_t)(SUPERBLOCK_SUSPECT | SUPERBLOCK_SELF_DIRTY);
 	memset(sb->stamps, 0, sizeof(sb->stamps));
 	sb->durable_seq = group->journal.durable_seq;
 	if (sb->history_count == HISTORY_MAX) {

@@ -28,6 +28,7 @@ struct link_refuse;
 struct held {
 	char text[STATUS_TEXT_MAX]; /* what was found, and what to do; "" = nothing */
 	bool changed;		    /* a volume was written to behind the agent's back */
+	bool noted;		    /* and that is in the superblock, or on its way */
 	struct agent_task *task;    /* AGENT_ACCEPT */
 	unsigned next_ship;
 	struct io_op op, accept_op;
@@ -51,5 +52,15 @@ void held_by_chain(struct ship *ship);
 void held_accept(struct agent_group *group, struct agent_task *task);
 /* Fenced, failed or stopped while it was being accepted. */
 void held_over(struct agent_group *group);
+
+/*
+ * suspect.c: a suspect copy was promoted by force: no standby holds what is here.
+ *
+ * Invariant A3: it stops to be suspect in a store behind those that mark every standby: all of it
+ * is compared or copied. No standby is talked to before.
+ *
+ * True when that is to be done; recover_marked() follows.
+ */
+bool suspect_mark(struct agent_group *group);
 
 #endif

@@ -230,6 +230,8 @@ void agent_step_stop(struct agent_group *group); /* something that a stop waits 
 
 /* recover.c */
 void recover_start(struct agent_group *group);
+/* suspect.c has done its part. */
+void recover_marked(struct agent_group *group, int res);
 void recover_done(struct agent_group *group, int res); /* group.c */
 
 /* capture.c */

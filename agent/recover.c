@@ -259,6 +259,7 @@ static void looked_at(struct io_op *op, int64_t res)
 		if (stamp_same(&sb->stamps[i], &group->stamps[i]))
 			continue;
 		group->held.changed = true;
+		group->dir.sb.flags |= SUPERBLOCK_SUSPECT | SUPERBLOCK_SELF_DIRTY;
 		snprintf(group->held.text, sizeof(group->held.text),
 			 "volume \"%.48s\" was changed since the clean stop, behind the agent's "
 			 "back: its standbys do not have that; promote a standby, or holdfast "

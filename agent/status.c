@@ -95,6 +95,7 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 		snprintf(s->held, sizeof(s->held), "%s", group->held.text);
 		snprintf(s->detail, sizeof(s->detail), "%s", group->held.text);
 	}
+	s->suspect = sb->flags & SUPERBLOCK_SUSPECT;
 	uuid_format(&sb->group, s->uuid);
 	s->epoch = sb->epoch;
 	s->fenced_by_epoch = sb->fenced_by_epoch;

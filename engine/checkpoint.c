@@ -79,7 +79,7 @@ static void update_superblock(struct engine_group *group)
 	kept_checkpoint(group, group->cycle_end);
 	if (group->cycle_end) {
 		sb->flags &= ~(uint32_t)(SUPERBLOCK_SYNCING | SUPERBLOCK_SELF_DIRTY |
-					 SUPERBLOCK_DISTRUST);
+					 SUPERBLOCK_DISTRUST | SUPERBLOCK_SUSPECT);
 		sb->flags |= SUPERBLOCK_EVER_CONSISTENT;
 		sb->sync_end_seq = 0;
 	}

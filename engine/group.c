@@ -307,9 +307,11 @@ static bool stop_step(struct engine_group *group)
 		return false;
 	}
 	if (group->stop_phase == STOP_FINAL) {
-		if (!applier_idle(group))
+		if (!applier_idle(group) || group->grow.busy || group->dir.storing)
 			return false;
 		group->stop_phase = STOP_CLOSE;
+		if (suspect_stamp(group))
+			return false;
 	}
 	if (!standby_quiet(group) || group->promote_over || group->task_over)
 		return false;

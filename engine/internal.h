@@ -19,6 +19,7 @@
 #include "core/group/link.h"
 #include "core/group/salvage.h"
 #include "core/group/segring.h"
+#include "core/group/stamp.h"
 #include "core/group/tail.h"
 #include "core/group/undo.h"
 #include "core/group/volume.h"
@@ -154,7 +155,6 @@ enum cycle_state {
 struct rejoin {
 	bool diverged;		    /* a primary has come that lacks what is here */
 	uint64_t common_seq, epoch; /* of that primary */
-	char node[NODE_NAME_MAX + 1];
 	uint64_t parted_epoch; /* its primary says that nothing is known to be common; 0 = none */
 	enum {
 		REJOIN_IDLE,
@@ -276,6 +276,8 @@ struct engine_group {
 
 	struct rejoin rejoin;
 	struct grow grow;
+	struct stamp stamp; /* of a start or a clean stop: suspect.c */
+	struct superblock_stamp stamps[GROUP_VOLUMES_MAX];
 
 	/* the position that a copy keeps: kept.c, rollback.c */
 	struct undo *undo; /* while the volumes are open */
@@ -338,7 +340,14 @@ int resize_prepare(struct engine_group *group, const struct link_hello *hello, c
 void open_start(struct engine_group *group);
 void open_peek(
 	struct engine_group *group); /* FOREIGN: reads the superblock, then answers who waits */
+void open_go_on(struct engine_group *group);  /* the volumes were looked at */
 void open_finish(struct engine_group *group); /* the journal is open: the last step */
+
+/* suspect.c */
+void suspect_look(struct engine_group *group); /* of a start; then open_go_on() */
+/* Of a clean stop, nothing writes to the volumes any more: true when it has begun, under op_busy.
+ */
+bool suspect_stamp(struct engine_group *group);
 
 /* session.c */
 int session_init(struct engine_group *group);
@@ -540,9 +549,5 @@ uint64_t heard_ago_ns(const struct engine_group *group);
  */
 void heard_lag(const struct engine_group *group, uint64_t seq, uint64_t bytes, uint64_t time_ns,
 	       struct status_lag *ret_lag);
-/* The same of the position that a copy keeps; not known while there is none. */
-void heard_lag_kept(const struct engine_group *group, struct status_lag *ret_lag);
-/* This copy is not on the history that is known to rule: no lag can be told. */
-bool heard_parted(const struct engine_group *group);
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * Start: from a directory on disk to a group that may receive.
  *
- *   look at the superblock -> (a standby's or a fenced copy's) lock and open -> volumes -> undo log
- *   of a kept position -> journal (find its end) -> (ROLLBACK: that is finished) -> ready
+ *   look at the superblock -> (a standby's or a fenced copy's) lock and open -> volumes (changed
+ *   behind our back? suspect.c) -> undo log of a kept position -> journal (find its end) ->
+ * (ROLLBACK: that is finished) -> ready
  *
  * Recovery needs no path of its own: apply goes on from the superblock's applied position, which is
  * what it does anyway, and replay is idempotent. The lock is not touched for a group that is no
@@ -219,7 +220,7 @@ static void undo_opened(struct io_op *op, int64_t res)
 		open_journal_next(group);
 }
 
-static void open_kept(struct engine_group *group)
+void open_go_on(struct engine_group *group)
 {
 	struct superblock *sb = &group->dir.sb;
 
@@ -274,7 +275,7 @@ static void dir_opened(struct io_op *op, int64_t res)
 		standby_fail(group, r,
 			     group->detail[0] ? group->detail : "the group cannot be opened");
 	else
-		open_kept(group);
+		suspect_look(group);
 }
 
 static void dir_peeked(struct io_op *op, int64_t res)

@@ -96,7 +96,6 @@ void rejoin_note(struct engine_group *group, const struct link_hello *hello)
 	rejoin->diverged = true;
 	rejoin->common_seq = common_seq;
 	rejoin->epoch = hello->epoch;
-	snprintf(rejoin->node, sizeof(rejoin->node), "%s", hello->node);
 	remember_epoch(group, hello);
 }
 
@@ -226,6 +225,16 @@ static int begin(struct engine_group *group)
 	return 0;
 }
 
+/* Its position says nothing about its content: it was rolled back or changed behind our back; or a
+ * copy began under another primary, whose map says what is missing, and ours need not. */
+static bool is_unknown(const struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+
+	return (sb->flags & SUPERBLOCK_SELF_DIRTY) ||
+	       ((sb->flags & SUPERBLOCK_SYNCING) && group->session.hello.epoch > sb->epoch);
+}
+
 int rejoin_prepare(struct engine_group *group, char *error, size_t error_max)
 {
 	struct rejoin *rejoin = &group->rejoin;
@@ -235,7 +244,7 @@ int rejoin_prepare(struct engine_group *group, char *error, size_t error_max)
 		return REJOIN_E_WAIT;
 	rejoin->diverged = false;
 	rejoin_note(group, &group->session.hello);
-	group->session.diverged = rejoin->diverged || (group->dir.sb.flags & SUPERBLOCK_SELF_DIRTY);
+	group->session.diverged = rejoin->diverged || is_unknown(group);
 	if (!rejoin->diverged)
 		return 0;
 	if (rejoin->state == REJOIN_READY) {
@@ -312,7 +321,7 @@ void rejoin_welcome(struct engine_group *group, struct link_welcome *welcome)
 	rejoin->gap = 0;
 	rejoin->left = 0;
 	/* Rolled back, it lacks what the primary counts as copied: nobody knows which ranges. */
-	if (rejoin->everything || (group->dir.sb.flags & SUPERBLOCK_SELF_DIRTY))
+	if (!rejoin->diverged || rejoin->everything || is_unknown(group))
 		return;
 	welcome->common_chain = rejoin->chain;
 	while ((count = each_range(group, rejoin->gap, NULL)) > RANGES_MAX)

@@ -69,11 +69,8 @@ static void fill_journal(const struct engine_group *group, struct status_group *
 	s->journal_used_bytes = journal_used_bytes(journal);
 	s->journal_oldest_seq = journal_oldest_seq(journal);
 	s->journal_oldest_time_ns = journal_oldest_time_ns(journal);
-	if (s->syncing)
-		heard_lag_kept(group, &s->lag);
-	else
-		heard_lag(group, journal->durable_seq, group->durable_bytes, group->durable_time_ns,
-			  &s->lag);
+	heard_lag(group, journal->durable_seq, group->durable_bytes, group->durable_time_ns,
+		  &s->lag);
 }
 
 static void fill_source(struct engine_group *group, struct status_group *s)
@@ -107,11 +104,12 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->rto_objective_ns = group->conf->rto_objective_ns;
 	s->syncing = sb->flags & SUPERBLOCK_SYNCING;
 	s->ever_consistent = sb->flags & SUPERBLOCK_EVER_CONSISTENT;
-	s->consistent = s->ever_consistent && !s->syncing;
+	s->consistent = s->ever_consistent && !s->syncing && !(sb->flags & SUPERBLOCK_SUSPECT);
 	kept_status(group, s);
+	s->suspect = sb->flags & SUPERBLOCK_SUSPECT;
 	s->diverged = group->rejoin.diverged;
 	s->common_seq = group->rejoin.common_seq;
-	s->lag = (struct status_lag)STATUS_LAG_UNKNOWN;
+	s->lag.ns = UINT64_MAX;
 	s->journal_full_ns = UINT64_MAX;
 	s->verified_seq = sb->verified_seq;
 	s->verified_time_ns = sb->verified_time_ns;

@@ -56,6 +56,9 @@ enum superblock_flags {
 	SUPERBLOCK_DISTRUST = 1u << 9, /* standby: a volume failed to flush while it was copied to,
 					  so what a read shows need not be on the medium: nothing is
 					  taken for equal before the copy is done */
+	SUPERBLOCK_SUSPECT = 1u << 10, /* a volume was changed behind the daemon's back: the content
+					  is not known to be that of the position, until a copy
+					  of everything has ended or the operator accepts it */
 };
 
 struct history_entry {

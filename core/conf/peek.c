@@ -8,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/macros.h"
 #include "core/base/uuid.h"
 
 /* The owner may be writing: a slot that is torn now is whole a moment later. */
@@ -102,19 +101,6 @@ static void peek_kept(const struct superblock *sb, struct status_group *status)
 	status->verified_time_ns = sb->verified_time_ns;
 }
 
-/* Nobody runs who would know: at least this much, and for how long is unknown. Not even that much
- * where a copy is under way or histories have parted. */
-static void peek_lag(const struct superblock *sb, struct status_group *status)
-{
-	status->lag = (struct status_lag)STATUS_LAG_UNKNOWN;
-	if ((sb->flags & SUPERBLOCK_SYNCING) || sb->role == GROUP_FENCED || !sb->heard_time_ns ||
-	    sb->fenced_by_epoch > sb->epoch)
-		return;
-	status->lag.writes = sub_floor_u64(sb->heard_head_seq, sb->durable_seq);
-	status->lag.bytes =
-		status->lag.writes ? sub_floor_u64(sb->heard_head_bytes, sb->applied_bytes) : 0;
-}
-
 void peek_status(const struct superblock *sb, const char *node, struct status_group *ret_status)
 {
 	struct status_group *status = ret_status;
@@ -137,13 +123,20 @@ void peek_status(const struct superblock *sb, const char *node, struct status_gr
 	status->journal_size_bytes = sb->slot_bytes * sb->slots;
 	status->ever_consistent = (sb->flags & SUPERBLOCK_EVER_CONSISTENT) != 0;
 	status->syncing = (sb->flags & SUPERBLOCK_SYNCING) != 0;
-	status->consistent = status->ever_consistent && !status->syncing;
+	status->suspect = (sb->flags & SUPERBLOCK_SUSPECT) != 0;
+	status->consistent = status->ever_consistent && !status->syncing && !status->suspect;
 	status->source_head_seq = sb->heard_head_seq;
 	status->source_head_bytes = sb->heard_head_bytes;
 	status->heard_time_ns = sb->heard_time_ns;
 	status->heard_ns_ago = UINT64_MAX;
 	status->journal_full_ns = UINT64_MAX;
-	peek_lag(sb, status);
+	/* Nobody runs who would know: at least this much, and for how long is unknown. */
+	status->lag.ns = UINT64_MAX;
+	status->lag.writes =
+		sb->heard_head_seq > sb->durable_seq ? sb->heard_head_seq - sb->durable_seq : 0;
+	status->lag.bytes = status->lag.writes && sb->heard_head_bytes > sb->applied_bytes
+				    ? sb->heard_head_bytes - sb->applied_bytes
+				    : 0;
 	peek_held(sb, status);
 	peek_kept(sb, status);
 	for (uint32_t i = 0; i < sb->volume_count && i < STATUS_VOLUMES_MAX; i++) {

@@ -14,17 +14,11 @@
 #define STATUS_PEERS_MAX   8u
 #define STATUS_VOLUMES_MAX 128u
 
-/* How far behind: RPO as writes, bytes, time; from the position to which a promote would go.
- * UINT64_MAX = not known, of each by itself. */
-struct status_lag {
+struct status_lag { /* how far behind: RPO as writes, bytes, time */
 	uint64_t writes;
 	uint64_t bytes;
 	uint64_t ns; /* age of the oldest write not held durably; grows while nothing is heard */
 };
-#define STATUS_LAG_UNKNOWN                                                                         \
-	{                                                                                          \
-		UINT64_MAX, UINT64_MAX, UINT64_MAX                                                 \
-	}
 
 struct status_sync { /* initial copy or resync */
 	bool active;
@@ -112,6 +106,7 @@ struct status_group {
 	bool diverged; /* it holds what the ruling history does not, and waits for the operator's
 			  word */
 	uint64_t common_seq;
+	bool suspect;	   /* a volume was changed behind the daemon's back */
 	uint64_t salvages; /* kept in the group directory */
 	uint64_t verified_seq, verified_time_ns;
 	/* memory */

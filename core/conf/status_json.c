@@ -13,7 +13,6 @@
 enum kind {
 	TEXT,
 	U64,
-	KNOWN, /* U64, UINT64_MAX = unknown */
 	BOOL,
 	DURATION, /* ns, UINT64_MAX = unknown */
 	TIME,	  /* wall clock ns, 0 = unknown */
@@ -74,6 +73,7 @@ static const struct field group_fields[] = {
 	FIELD(status_group, "journal", "released_seq", U64, released_seq),
 	FIELD(status_group, NULL, "held", TEXT, held),
 	FIELD(status_group, NULL, "diverged", BOOL, diverged),
+	FIELD(status_group, NULL, "suspect", BOOL, suspect),
 	FIELD(status_group, NULL, "salvages", U64, salvages),
 	FIELD(status_group, "write_set", "bytes", U64, write_set_bytes),
 	FIELD(status_group, "write_set", "max_bytes", U64, write_set_max_bytes),
@@ -140,8 +140,8 @@ static const struct field range_fields[] = {
 };
 
 static const struct field lag_fields[] = {
-	FIELD(status_lag, NULL, "writes", KNOWN, writes),
-	FIELD(status_lag, NULL, "bytes", KNOWN, bytes),
+	FIELD(status_lag, NULL, "writes", U64, writes),
+	FIELD(status_lag, NULL, "bytes", U64, bytes),
 	FIELD(status_lag, NULL, "seconds", DURATION, ns),
 };
 
@@ -205,12 +205,11 @@ static json_t *of_field(const struct field *field, const char *base)
 		memcpy(&flag, at, sizeof(flag));
 		return json_boolean(flag);
 	case U64:
-	case KNOWN:
 	case DURATION:
 	case TIME:
 		memcpy(&number, at, sizeof(number));
 	}
-	if (field->kind == U64 || (field->kind == KNOWN && number != UINT64_MAX))
+	if (field->kind == U64)
 		return of_u64(number);
 	if (field->kind == TIME)
 		return number ? json_string(timefmt_ns(number, text)) : json_null();
@@ -328,11 +327,8 @@ static void get_field(const json_t *json, const struct field *field, char *base)
 		memcpy(at, &flag, sizeof(flag));
 		return;
 	case U64:
-	case KNOWN:
 		if (json_is_integer(value) && json_integer_value(value) > 0)
 			number = (uint64_t)json_integer_value(value);
-		else if (field->kind == KNOWN && json_is_null(value))
-			number = UINT64_MAX;
 		break;
 	case DURATION:
 		if (json_is_null(value))

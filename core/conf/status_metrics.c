@@ -17,7 +17,7 @@ enum side {
 };
 
 enum unit {
-	COUNT, /* as it is; UINT64_MAX = no sample */
+	COUNT, /* as it is */
 	NS,    /* seconds; UINT64_MAX = infinite */
 	WALL,  /* seconds since 1970; 0 = no sample */
 	SET,   /* as seconds; 0 = no sample */
@@ -52,14 +52,13 @@ static const struct family families[] = {
 	  "Last sequence number that the standby has applied to its volumes.", PRIMARY, COUNT, NONE,
 	  PEER(applied_seq) },
 	{ "holdfast_rpo_seconds", "gauge",
-	  "Age of the oldest write that the standby lacks at the position to which it can be "
-	  "promoted; +Inf where that is not known.",
-	  BOTH, NS, GROUP(lag.ns), PEER(lag.ns) },
+	  "Age of the oldest write that the standby does not hold durably.", BOTH, NS,
+	  GROUP(lag.ns), PEER(lag.ns) },
 	{ "holdfast_replication_lag_bytes", "gauge",
-	  "Bytes of writes that the standby lacks at that position.", BOTH, COUNT, GROUP(lag.bytes),
+	  "Bytes of writes that the standby does not hold durably.", BOTH, COUNT, GROUP(lag.bytes),
 	  PEER(lag.bytes) },
 	{ "holdfast_replication_lag_writes", "gauge",
-	  "Writes that the standby lacks at that position.", BOTH, COUNT, GROUP(lag.writes),
+	  "Writes that the standby does not hold durably.", BOTH, COUNT, GROUP(lag.writes),
 	  PEER(lag.writes) },
 	{ "holdfast_rpo_objective_seconds", "gauge",
 	  "Configured objective for holdfast_rpo_seconds.", BOTH, SET, GROUP(rpo_objective_ns),
@@ -265,8 +264,6 @@ static void put_sample(struct out *out, const struct family *family,
 {
 	if (value == 0 && (family->unit == WALL || family->unit == SET))
 		return;
-	if (value == UINT64_MAX && family->unit == COUNT)
-		return;
 	put_series(out, family->name, group, peer ? "peer" : NULL, peer);
 	put_number(out, family->unit, value);
 }
@@ -295,7 +292,8 @@ bool status_is_protected(const struct status_group *status)
 	uint64_t objective_ns =
 		status->rpo_objective_ns ? status->rpo_objective_ns : UINT64_MAX - 1;
 
-	if (status->diverged || status->held[0] || strcmp(status->role, "fenced") == 0)
+	if (status->diverged || status->suspect || status->held[0] ||
+	    strcmp(status->role, "fenced") == 0)
 		return false;
 	/* While it is copied to, promote goes to the position that it keeps. */
 	if (side_of(status) == STANDBY)

@@ -298,7 +298,7 @@ static void behind(struct stage *stage)
 	poke(stage, 700 << 10);
 	for (unsigned i = 0; i < 2; i++) {
 		expect_held(stage, "\"v1\" was changed");
-		expect_flags(stage, SUPERBLOCK_CLEAN | SUPERBLOCK_HELD, 0);
+		expect_flags(stage, SUPERBLOCK_CLEAN | SUPERBLOCK_HELD | SUPERBLOCK_SUSPECT, 0);
 		if (i == 0)
 			sim_check(stage->world, stage_stop(stage) == -EPERM);
 	}
@@ -308,6 +308,72 @@ static void behind(struct stage *stage)
 	sim_check(stage->world, peer->start.sync);
 	sim_check(stage->world, stage_stop(stage) == 0);
 	sim_check(stage->world, stage_start(stage) == 0);
+}
+
+/* A higher epoch does not make it any better: the engine has to know. */
+static void behind_and_fenced(struct stage *stage)
+{
+	static struct superblock sb;
+
+	serve(stage);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	poke(stage, 700 << 10);
+	stage->peers[0].refuse_epoch = 3;
+	stage->peers[0].refuse_code = 0;
+	stage_start(stage);
+	sim_check(stage->world, stage_until(stage, stage_is_released));
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, sb.role == GROUP_FENCED && !(sb.flags & SUPERBLOCK_HELD));
+	sim_check(stage->world,
+		  (sb.flags & SUPERBLOCK_SUSPECT) && (sb.flags & SUPERBLOCK_SELF_DIRTY));
+}
+
+/* The stamps may look right again: it was changed. */
+static void behind_and_undone(struct stage *stage)
+{
+	static struct superblock sb;
+
+	serve(stage);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	poke(stage, 700 << 10);
+	expect_held(stage, "\"v1\" was changed");
+	sim_check(stage->world, stage_stop(stage) == -EPERM);
+	stage_superblock(stage, &sb);
+	memset(sb.stamps, 0, sizeof(sb.stamps));
+	stage_superblock_poke(stage, &sb);
+	expect_held(stage, "behind the agent's back");
+	accepted(stage, 1);
+	expect_flags(stage, 0, SUPERBLOCK_SUSPECT | SUPERBLOCK_SELF_DIRTY);
+	stage_converge(stage, "accepted");
+}
+
+/* A3: an engine made it primary by force; killed anywhere in its start. */
+static unsigned forced_skip;
+static bool forced_started;
+
+static void forced(struct stage *stage)
+{
+	static struct superblock sb;
+
+	serve(stage);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	poke(stage, 700 << 10);
+	stage_superblock(stage, &sb);
+	memset(sb.stamps, 0, sizeof(sb.stamps));
+	sb.flags |= SUPERBLOCK_SUSPECT;
+	sb.peer_count = 0;
+	memset(sb.peers, 0, sizeof(sb.peers));
+	stage_superblock_poke(stage, &sb);
+	stage_begin(stage);
+	for (unsigned i = 0; i < forced_skip && !stage->starts; i++)
+		sim_step(stage->world);
+	forced_started = stage->starts;
+	stage_crash(stage, SIM_POWER);
+	link_close(stage->peers[0].link);
+	sim_check(stage->world, stage_start(stage) == 0);
+	sim_check(stage->world, !stage_status(stage)->suspect);
+	expect_flags(stage, 0, SUPERBLOCK_SUSPECT);
+	stage_converge(stage, "with what was written behind its back");
 }
 
 /* Behind a crash nobody can tell. */
@@ -323,6 +389,16 @@ UNIT(test_behind)
 {
 	stage_run_raw(behind, 1, NULL);
 	stage_run_raw(behind_crash, 1, NULL);
+	stage_run_raw(behind_and_fenced, 1, NULL);
+	stage_run_raw(behind_and_undone, 1, NULL);
+}
+
+UNIT(test_forced)
+{
+	forced_started = false;
+	for (forced_skip = 0; !forced_started; forced_skip += 3)
+		stage_run_raw(forced, 1, NULL);
+	assert_in_range(forced_skip, 30, 2000);
 }
 
 /* Killed at every moment of it: held, or accepted and durable. */
@@ -365,6 +441,7 @@ int main(void)
 		cmocka_unit_test(test_older),  cmocka_unit_test(test_other_content),
 		cmocka_unit_test(test_rival),  cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_behind), cmocka_unit_test(test_interrupted),
+		cmocka_unit_test(test_forced),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

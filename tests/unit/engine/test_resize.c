@@ -102,7 +102,7 @@ UNIT(test_not_beyond)
 static void device(struct stage *stage)
 {
 	stage_fill(stage);
-	stage_stop_engine(stage);
+	stage_crash(stage, SIM_KILL); /* behind a clean stop, another device is a changed volume */
 	sim_file_make(stage->standby, "/vol/v0", OLD_BYTES, true, false);
 	sim_file_poke(stage->standby, "/vol/v0", 0, stage->content[0], OLD_BYTES);
 	sim_check(stage->world, stage_start_engine(stage) == 0);
