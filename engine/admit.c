@@ -249,10 +249,12 @@ static void adopt_volumes(struct engine_group *group, const struct link_hello *h
 		must(theirs); /* admit_hello() saw it */
 		ours->id = theirs->id;
 		ours->uuid = theirs->uuid;
-		/* It may have grown in a history that is given up now. */
-		ours->size_bytes = fresh || group->session.diverged
+		/* It may have grown in a history that is given up now: the position that a copy
+		 * keeps has it that large, until the copy ends (Z4). */
+		ours->size_bytes = fresh || !sb->kept.undo_id
 					   ? theirs->size_bytes
 					   : max_u64(ours->size_bytes, theirs->size_bytes);
+		group->grow.theirs[i] = theirs->size_bytes;
 		group->volumes.list[i].id = *ours;
 		group->grow.ready[i] = 0;
 	}

@@ -78,6 +78,7 @@ static void update_superblock(struct engine_group *group)
 	}
 	kept_checkpoint(group, group->cycle_end);
 	if (group->cycle_end) {
+		resize_end(group);
 		sb->flags &= ~(uint32_t)(SUPERBLOCK_SYNCING | SUPERBLOCK_SELF_DIRTY |
 					 SUPERBLOCK_DISTRUST | SUPERBLOCK_SUSPECT);
 		sb->flags |= SUPERBLOCK_EVER_CONSISTENT;

@@ -181,6 +181,7 @@ struct grow { /* resize.c */
 	bool busy;
 	unsigned index;
 	uint64_t off, end;
+	uint64_t theirs[GROUP_VOLUMES_MAX]; /* the size that the last START brought; 0 = none yet */
 	uint64_t ready[GROUP_VOLUMES_MAX]; /* zeroed up to here, durably; 0 = not beyond its size */
 	struct io_op op;
 };
@@ -331,6 +332,8 @@ bool standby_applies(const struct engine_group *group);
 
 /* resize.c */
 void resize_look(struct engine_group *group); /* how large the files and devices are now */
+/* No position is kept any more: into dir.sb, and the open volumes (Z4). */
+void resize_end(struct engine_group *group);
 /* Makes room for volumes that have grown. 0: there is; 1: under way, session_step() follows;
  * negative errno with `error`. */
 int resize_prepare(struct engine_group *group, const struct link_hello *hello, char *error,

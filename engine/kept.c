@@ -229,6 +229,7 @@ void kept_give_up(struct engine_group *group, const char *why)
 		    group->conf->name, sb->kept.seq, why);
 	snprintf(group->kept.lost, sizeof(group->kept.lost),
 		 "the position kept at %" PRIu64 " is given up: %.150s", sb->kept.seq, why);
+	resize_end(group);
 	memset(&sb->kept, 0, sizeof(sb->kept));
 	sb->flags &= ~(uint32_t)SUPERBLOCK_EVER_CONSISTENT;
 }

@@ -166,6 +166,7 @@ static int open_volumes(struct engine_group *group)
 	if (group->compare.flush_res && (group->dir.sb.flags & SUPERBLOCK_SYNCING))
 		group->dir.sb.flags |= SUPERBLOCK_DISTRUST;
 	memset(group->grow.ready, 0, sizeof(group->grow.ready));
+	memset(group->grow.theirs, 0, sizeof(group->grow.theirs));
 	return relax_alignment(group);
 }
 

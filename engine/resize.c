@@ -6,6 +6,10 @@
  * is new is there and reads as zeroes, durably. So no record that lies behind the old size meets a
  * volume without that place, and what was never written is the same here as there.
  *
+ * Invariant Z4: a position that a copy keeps has its volumes as large as they were there: a volume
+ * that is smaller at the primary becomes so in the store that ends the copy, and nothing behind
+ * their size is touched before.
+ *
  * An undo log that is open already does not cover what is new: a promote that goes back to a
  * position kept before the volume grew leaves there what the copy has written.
  *
@@ -86,6 +90,27 @@ void resize_look(struct engine_group *group)
 	}
 }
 
+void resize_end(struct engine_group *group)
+{
+	struct superblock *sb = &group->dir.sb;
+
+	for (uint32_t i = 0; i < sb->volume_count; i++) {
+		if (!group->grow.theirs[i])
+			continue;
+		sb->volumes[i].size_bytes = group->grow.theirs[i];
+		group->volumes.list[i].id = sb->volumes[i];
+	}
+}
+
+/* Between their size of when the copy began and ours lies what the kept position has. */
+static bool is_kept(const struct engine_group *group, unsigned index, uint64_t theirs)
+{
+	uint64_t began = group->grow.theirs[index];
+
+	return group->dir.sb.kept.undo_id && began && theirs > began &&
+	       group->volumes.list[index].id.size_bytes > began;
+}
+
 int resize_prepare(struct engine_group *group, const struct link_hello *hello, char *error,
 		   size_t error_max)
 {
@@ -98,6 +123,14 @@ int resize_prepare(struct engine_group *group, const struct link_hello *hello, c
 		uint64_t theirs = admit_size(hello, volume->id.name);
 		int r;
 
+		if (is_kept(group, i, theirs)) {
+			snprintf(error, error_max,
+				 "volume \"%s\" has grown at the primary, and a position is kept "
+				 "here that has something else there; holdfast resync %s "
+				 "--drop-kept here gives it up",
+				 volume->id.name, group->conf->name);
+			return -EBUSY;
+		}
 		if (uuid_is_zero(&group->dir.sb.group) || theirs <= volume->id.size_bytes ||
 		    theirs <= grow->ready[i])
 			continue;

@@ -91,7 +91,7 @@ def copies(pair, left):
     say("a fat standby becomes thin")
     pair.beta.stop()
     with open(pair.beta.volume("db", "data"), "r+b") as file:
-        for at in range(0, SIZE, MIB):
+        for at in range(0, SIZE + 64 * MIB, MIB):
             file.seek(at)
             file.write(b"\x77" * MIB)
         os.fsync(file.fileno())
@@ -109,6 +109,21 @@ def copies(pair, left):
         check(one.read() == other.read(), "a client reads something else than the standby holds")
 
 
+def grows(pair, left):
+    say("what a volume gains takes no space, whatever lay there")
+    with open(pair.alpha.volume("db", "data"), "r+b") as file:
+        file.truncate(SIZE + 64 * MIB)
+        file.seek(SIZE + MIB)
+        file.write(b"\x5a" * 8 * MIB)
+        os.fsync(file.fileno())
+    check(used(pair.alpha) >= (left + 8) * MIB - SLACK, "nothing lies there")
+    pair.alpha.cli("volume", "resize", "db", "data")
+    pair.beta.wait_group(
+        "db", "engine", "the new size", lambda s: s["volumes"][0]["size_bytes"] == SIZE + 64 * MIB
+    )
+    alike(pair, left * MIB, "grown")
+
+
 def test(lab):
     need("qemu-io", "nbdcopy")
     probe = lab.make_file("probe", 4 * MIB)
@@ -117,7 +132,9 @@ def test(lab):
     pair = Pair(lab, {"db": {"data": SIZE}})
     pair.start()
     alike(pair, 0, "empty")
-    copies(pair, discards(pair))
+    left = discards(pair)
+    grows(pair, left)
+    copies(pair, left)
 
 
 main(test, "77")

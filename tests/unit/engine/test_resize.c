@@ -155,6 +155,70 @@ UNIT(test_kept)
 	stage_run(kept);
 }
 
+/* It is larger here than at its primary, which lacks what is here: a copy of that begins. */
+static void begin_smaller(struct stage *stage, uint8_t *was)
+{
+	stage_fill(stage);
+	primary_grows(stage);
+	stage_resume(stage);
+	sim_run_for(stage->world, 100 * SIM_MS);
+	write_behind(stage);
+	sim_file_peek(stage->standby, "/vol/v0", 0, was, NEW_BYTES);
+	stage->hello.volumes[AT].size_bytes = OLD_BYTES;
+	stage_dial_welcome(stage);
+	stage_send_start(stage, &(struct link_start){ .from_seq = stage->next_seq,
+						      .sync = true,
+						      .reset = true,
+						      .base = { .epoch = stage->hello.epoch,
+								.seq = stage->next_seq - 1,
+								.chain = stage->chain,
+								.bytes = stage->bytes } });
+	stage_send_extent(stage, 0, 4096, 4096, 76, false);
+	sim_run_for(stage->world, 300 * SIM_MS);
+	sim_check(stage->world, stage_status(stage)->kept);
+}
+
+/* Z4: whoever goes back has all of it, and the size. */
+static void smaller_and_back(struct stage *stage)
+{
+	static uint8_t was[NEW_BYTES], bytes[NEW_BYTES];
+
+	begin_smaller(stage, was);
+	/* Not even when the primary's grows meanwhile. */
+	stage->hello.volumes[AT].size_bytes = NEW_BYTES;
+	stage_dial_refused(stage, LINK_REFUSE_ERROR);
+	sim_check(stage->world, strstr(stage->refuse.text, "--drop-kept") != NULL);
+	sim_check(stage->world, stage_promote(stage, true) == 0);
+	sim_check(stage->world, stored_size(stage) == NEW_BYTES);
+	sim_file_peek(stage->standby, "/vol/v0", 0, bytes, sizeof(bytes));
+	sim_check(stage->world, !memcmp(bytes, was, sizeof(was)));
+}
+
+/* Z4: once the copy has ended the size is the primary's, and what it gains later is zeroes. */
+static void smaller_for_good(struct stage *stage)
+{
+	static uint8_t was[NEW_BYTES];
+
+	begin_smaller(stage, was);
+	sim_check(stage->world, stored_size(stage) == NEW_BYTES);
+	stage_send_end(stage, stage->next_seq - 1);
+	sim_run_for(stage->world, 300 * SIM_MS);
+	sim_check(stage->world, !stage_status(stage)->kept && stage->status.consistent);
+	sim_check(stage->world, stored_size(stage) == OLD_BYTES);
+	memset(stage->content[0] + OLD_BYTES, 0, NEW_BYTES - OLD_BYTES);
+	stage->hello.volumes[AT].size_bytes = NEW_BYTES;
+	stage_resume(stage);
+	sim_run_for(stage->world, 100 * SIM_MS);
+	sim_check(stage->world, stored_size(stage) == NEW_BYTES);
+	check_zeroes(stage);
+}
+
+UNIT(test_smaller)
+{
+	stage_run(smaller_and_back);
+	stage_run(smaller_for_good);
+}
+
 static enum sim_crash kind;
 static unsigned steps;
 static bool ran_through;
@@ -209,7 +273,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grows),	cmocka_unit_test(test_not_beyond),
 		cmocka_unit_test(test_device),	cmocka_unit_test(test_kept),
-		cmocka_unit_test(test_crashed),
+		cmocka_unit_test(test_smaller), cmocka_unit_test(test_crashed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
