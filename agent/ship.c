@@ -536,6 +536,7 @@ static int on_welcome(struct ship *ship, const struct frame *frame, const uint8_
 		ship_disconnect(ship, "the group is held: nothing was sent");
 		return 0;
 	}
+	ship_note_kept(ship);
 	ship_decide(ship);
 	/* Where the chain has to be looked up, position_found() may hold the group. */
 	if (!ship->prepare_pending || ship->prepare_op.done != position_found)

@@ -163,6 +163,9 @@ void ship_synced(struct ship *ship, struct io_op *op);
 void ship_pump(struct ship *ship);
 /* Its copy becomes due: remembers since when it is behind. */
 void ship_note_copy(struct ship *ship);
+/* WELCOME of a standby in the middle of a copy: the position that it keeps is what it is behind
+ * from, whoever began the copy; without one, that is not known. */
+void ship_note_kept(struct ship *ship);
 /* False: no room for such a frame now, or the bandwidth is used up; ship_pump() is called when
  * there is. */
 bool ship_has_room(struct ship *ship, size_t body_bytes);

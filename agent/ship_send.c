@@ -301,6 +301,31 @@ void ship_note_copy(struct ship *ship)
 	ship->peer->copy_time_ns = ship->copy_ns == UINT64_MAX ? 0 : ship->copy_ns;
 }
 
+void ship_note_kept(struct ship *ship)
+{
+	const struct link_welcome *welcome = &ship->welcome;
+	uint64_t seq = welcome->kept_seq, time_ns;
+
+	if (!welcome->syncing)
+		return;
+	if (!welcome->kept) {
+		ship->copy_noted = false;
+		ship->peer->copy_seq = ship->peer->copy_time_ns = 0;
+		return;
+	}
+	if (welcome->diverged)
+		seq = min_u64(seq, welcome->common_seq);
+	if (ship->copy_noted && ship->copy_seq <= seq)
+		return;
+	/* Not the oldest that the journal has: what it lacks may be older than that. */
+	time_ns = journal_time_floor_ns(&ship->group->journal, seq);
+	ship->copy_seq = seq;
+	ship->copy_ns = time_ns ? time_ns : UINT64_MAX;
+	ship->copy_noted = true;
+	ship->peer->copy_seq = seq;
+	ship->peer->copy_time_ns = time_ns;
+}
+
 uint64_t ship_lag_bytes(const struct ship *ship)
 {
 	const struct agent_group *group = ship->group;

@@ -42,8 +42,13 @@ static void show_promoted(const json_t *json)
 	printf("  recovered to   seq %" PRIu64 "%s%s\n", doc_u64(json, "seq"),
 	       doc_text(json, "position_time")[0] ? ", written " : "",
 	       doc_text(json, "position_time"));
-	if (doc_u64(lost, "writes") == 0)
-		printf("  known lost     nothing\n");
+	if (!json_is_integer(json_object_get(lost, "writes")))
+		printf("  lost           not known: no primary whose history goes on from here has "
+		       "been heard\n");
+	else if (doc_u64(lost, "writes") == 0)
+		printf("  known lost     nothing that was reported; what was written later than "
+		       "that "
+		       "is not known\n");
 	else
 		printf("  known lost     %" PRIu64 " writes, %s, %s\n", doc_u64(lost, "writes"),
 		       units_format_size(doc_u64(lost, "bytes"), size),
@@ -64,7 +69,8 @@ static bool confirm(const struct cli *cli, const char *group, bool force)
 	const json_t *standby = json_object_get(json, "standby");
 	const json_t *lag = json_object_get(standby, "lag"),
 		     *kept = json_object_get(standby, "kept");
-	char question[1024], back[200] = "", text[UNITS_TEXT_BYTES];
+	char question[1024], back[200] = "", behind[128] = "how far behind is not known, source";
+	char text[UNITS_TEXT_BYTES];
 	bool yes;
 
 	/* The promotion itself will say what is wrong. */
@@ -75,11 +81,13 @@ static bool confirm(const struct cli *cli, const char *group, bool force)
 			       "It is being copied to, and goes back to seq %" PRIu64 " of %s. ",
 			       doc_u64(kept, "seq"),
 			       doc_text(kept, "time")[0] ? doc_text(kept, "time") : "unknown time");
+	if (json_is_integer(json_object_get(lag, "writes")))
+		(void)snprintf(behind, sizeof(behind), "%" PRIu64 " writes (%s) behind",
+			       doc_u64(lag, "writes"), doc_duration(lag, "seconds", text));
 	(void)snprintf(question, sizeof(question),
-		       "%s is %s here, epoch %" PRIu64 ", %" PRIu64 " writes (%s) behind %s, %s. "
+		       "%s is %s here, epoch %" PRIu64 ", %s %s, %s. "
 		       "%sMake this node its primary%s?",
-		       group, doc_text(json, "role"), doc_u64(json, "epoch"),
-		       doc_u64(lag, "writes"), doc_duration(lag, "seconds", text),
+		       group, doc_text(json, "role"), doc_u64(json, "epoch"), behind,
 		       doc_text(standby, "source")[0] ? doc_text(standby, "source") : "its primary",
 		       json_is_true(json_object_get(standby, "connected"))
 			       ? "which is alive and connected"

@@ -173,8 +173,12 @@ static void set_lag(struct libscols_line *line, const struct status_lag *lag, ui
 {
 	char text[UNITS_TEXT_BYTES], rpo[UNITS_TEXT_BYTES + 2];
 
-	set_number(line, WRITES, lag->writes);
-	set(line, BYTES, units_format_size(lag->bytes, text));
+	if (lag->writes == UINT64_MAX)
+		set(line, WRITES, "unknown");
+	else
+		set_number(line, WRITES, lag->writes);
+	set(line, BYTES,
+	    lag->bytes == UINT64_MAX ? "unknown" : units_format_size(lag->bytes, text));
 	if (lag->ns == UINT64_MAX) {
 		set(line, RPO, "unknown");
 		return;

@@ -62,12 +62,15 @@ static void say_ownership(const struct notes *notes)
 	const struct status_group *s = notes->group;
 	/* The reason may bring a remedy of its own; this one names the command. */
 	const char *cut = strstr(s->held, "; ");
+	const char *ruler = s->fenced_by[0] ? s->fenced_by : s->source;
 
 	if (s->held[0])
 		say(notes, "! ",
-		    "not served: %.*s; promote a standby instead, or go on with what is here: "
-		    "holdfast accept %s --expect-epoch %" PRIu64,
-		    cut ? (int)(cut - s->held) : (int)strlen(s->held), s->held, s->name, s->epoch);
+		    "not served: %.*s; promote a standby instead (there: holdfast promote %s "
+		    "--force), "
+		    "or go on with what is here: holdfast accept %s --expect-epoch %" PRIu64,
+		    cut ? (int)(cut - s->held) : (int)strlen(s->held), s->held, s->name, s->name,
+		    s->epoch);
 	if (s->suspect && !s->held[0] && status_is_follower(s))
 		say(notes, s->syncing ? "" : "! ",
 		    "a volume was changed behind the daemon's back: its content is not known to be "
@@ -78,11 +81,17 @@ static void say_ownership(const struct notes *notes)
 	if (s->diverged && strcmp(s->state, "syncing") == 0)
 		say(notes, "", "what only this copy had behind seq %" PRIu64 " is being replaced",
 		    s->common_seq);
+	else if (s->diverged && strcmp(s->role, "standby") == 0 && s->fenced_by_epoch <= s->epoch)
+		say(notes, "! ",
+		    "holds writes behind seq %" PRIu64 " that the primary of the same epoch%s%s "
+		    "lacks; stop that one and go on with what is here: holdfast promote %s "
+		    "--force; or go on with what is there: holdfast accept %s on that node",
+		    s->common_seq, s->source[0] ? ", " : "", s->source, s->name, s->name);
 	else if (s->diverged)
 		say(notes, "! ",
 		    "holds writes behind seq %" PRIu64 " that the ruling history%s%s does not "
 		    "have; to keep them as salvage and follow: holdfast demote %s",
-		    s->common_seq, s->source[0] ? " of " : "", s->source, s->name);
+		    s->common_seq, ruler[0] ? " of " : "", ruler, s->name);
 }
 
 static void say_sync_mode(const struct notes *notes)

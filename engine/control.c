@@ -81,6 +81,11 @@ static json_t *seconds(uint64_t ns)
 	return ns == UINT64_MAX ? json_null() : json_real((double)ns / 1e9);
 }
 
+static json_t *known(uint64_t count)
+{
+	return count == UINT64_MAX ? json_null() : json_integer((json_int_t)count);
+}
+
 static const char *loss_text(enum engine_loss loss)
 {
 	switch (loss) {
@@ -110,8 +115,8 @@ static json_t *describe(const struct engine_promote *promote, const char *group,
 	if (already)
 		return json;
 	json_object_set_new(json, "lost",
-			    json_pack("{s:I, s:I, s:o}", "writes", (json_int_t)promote->lost.writes,
-				      "bytes", (json_int_t)promote->lost.bytes, "seconds",
+			    json_pack("{s:o, s:o, s:o}", "writes", known(promote->lost.writes),
+				      "bytes", known(promote->lost.bytes), "seconds",
 				      seconds(promote->lost.ns)));
 	json_object_set_new(json, "acknowledged_lost", json_string(loss_text(promote->loss)));
 	json_object_set_new(json, "heard_seconds_ago", seconds(promote->heard_ns_ago));

@@ -3,10 +3,15 @@
  * What is known of the primary, and from it how far this copy is behind. A report ages: what was
  * not heard since may have been written, so the lag in time keeps growing until something is heard
  * again.
+ *
+ * Invariant T1: a lag is told only from the position to which a promote would go, and only when
+ * that position lies on the history that was reported: seqs of two histories are never subtracted.
+ * Everything else is not known, which is never nothing.
  */
 #include <stdio.h>
 
 #include "core/base/checked.h"
+#include "core/group/group_dir.h"
 #include "engine/internal.h"
 
 void heard_begin(struct engine_group *group)
@@ -80,13 +85,39 @@ static uint64_t report_ago_ns(const struct engine_group *group)
 	return sub_floor_u64(io_wall(group->io), group->heard.wall_ns);
 }
 
+bool heard_parted(const struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+
+	return sb->role == GROUP_FENCED || sb->fenced_by_epoch > sb->epoch ||
+	       group->rejoin.diverged;
+}
+
+/* The kept position may be of a history that this copy is about to give up. */
+static bool kept_is_ours(const struct superblock *sb)
+{
+	const struct superblock_kept *kept = &sb->kept;
+
+	return history_common(sb->history, sb->history_count, UINT64_MAX, kept->history,
+			      kept->history_count, kept->seq) == kept->seq;
+}
+
+void heard_lag_kept(const struct engine_group *group, struct status_lag *lag)
+{
+	const struct superblock_kept *kept = &group->dir.sb.kept;
+
+	*lag = (struct status_lag)STATUS_LAG_UNKNOWN;
+	if (kept->undo_id && kept_is_ours(&group->dir.sb))
+		heard_lag(group, kept->seq, kept->bytes, kept->time_ns, lag);
+}
+
 void heard_lag(const struct engine_group *group, uint64_t seq, uint64_t bytes, uint64_t time_ns,
 	       struct status_lag *lag)
 {
 	const struct heard *heard = &group->heard;
 
-	*lag = (struct status_lag){ .ns = UINT64_MAX };
-	if (!heard->ever)
+	*lag = (struct status_lag)STATUS_LAG_UNKNOWN;
+	if (!heard->ever || heard_parted(group))
 		return;
 	lag->writes = sub_floor_u64(heard->head_seq, seq);
 	lag->bytes = lag->writes ? sub_floor_u64(heard->head_bytes, bytes) : 0;

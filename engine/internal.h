@@ -155,6 +155,7 @@ enum cycle_state {
 struct rejoin {
 	bool diverged;		    /* a primary has come that lacks what is here */
 	uint64_t common_seq, epoch; /* of that primary */
+	char node[NODE_NAME_MAX + 1];
 	uint64_t parted_epoch; /* its primary says that nothing is known to be common; 0 = none */
 	enum {
 		REJOIN_IDLE,
@@ -552,5 +553,9 @@ uint64_t heard_ago_ns(const struct engine_group *group);
  */
 void heard_lag(const struct engine_group *group, uint64_t seq, uint64_t bytes, uint64_t time_ns,
 	       struct status_lag *ret_lag);
+/* The same of the position that a copy keeps; not known while there is none. */
+void heard_lag_kept(const struct engine_group *group, struct status_lag *ret_lag);
+/* This copy is not on the history that is known to rule: no lag can be told. */
+bool heard_parted(const struct engine_group *group);
 
 #endif

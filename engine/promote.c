@@ -96,6 +96,38 @@ static enum engine_loss loss_by_mode(const struct engine_group *group)
 	}
 }
 
+/* Without --force nobody is made primary against one that is known to rule elsewhere, or that was
+ * met and lacks what is here: it may be serving. False when it was refused. */
+static bool may_rule(struct engine_group *group)
+{
+	const struct superblock *sb = &group->dir.sb;
+	const char *source = group->source[0] ? group->source : "another node";
+
+	if (sb->role == GROUP_FENCED)
+		promote_finish(group, -EPERM,
+			       "the copy here was a primary and is fenced: epoch %" PRIu64
+			       " rules at %s; bring it back with holdfast demote %s, or use "
+			       "--force to make it primary against that one",
+			       sb->fenced_by_epoch,
+			       sb->fenced_by[0] ? sb->fenced_by : "another node",
+			       group->conf->name);
+	else if (sb->fenced_by_epoch > sb->epoch)
+		promote_finish(group, -EPERM,
+			       "epoch %" PRIu64 " rules at %s, and this copy of epoch %" PRIu64
+			       " does not follow it; let it follow with holdfast demote %s, or "
+			       "use --force to make it primary against that one",
+			       sb->fenced_by_epoch, sb->fenced_by[0] ? sb->fenced_by : source,
+			       sb->epoch, group->conf->name);
+	else if (group->rejoin.diverged)
+		promote_finish(group, -EPERM,
+			       "%s was met as the primary of epoch %" PRIu64
+			       ", lacks the writes here behind seq %" PRIu64
+			       ", and may be serving; see that it is stopped or held, then use "
+			       "--force to go on with what is here",
+			       group->rejoin.node, group->rejoin.epoch, group->rejoin.common_seq);
+	return !group->promote_over;
+}
+
 /* True when it was refused. */
 static bool refused(struct engine_group *group)
 {
@@ -111,13 +143,8 @@ static bool refused(struct engine_group *group)
 			       ": somebody has promoted since, or it is another group; look at "
 			       "holdfast status and repeat with the epoch shown there",
 			       sb->epoch, promote->expect_epoch);
-	} else if (sb->role == GROUP_FENCED && !promote->force) {
-		promote_finish(group, -EPERM,
-			       "the copy here was a primary and is fenced: epoch %" PRIu64
-			       " rules at %s; bring it back with holdfast demote, or use --force "
-			       "to make it primary against that one",
-			       sb->fenced_by_epoch,
-			       sb->fenced_by[0] ? sb->fenced_by : "another node");
+	} else if (!promote->force && !may_rule(group)) {
+		return true;
 	} else if ((sb->flags & SUPERBLOCK_SYNCING) && !sb->kept.undo_id) {
 		promote_finish(group, -EUCLEAN,
 			       "the volumes are being copied and are not consistent until that is "
@@ -148,13 +175,16 @@ static void promoted(struct engine_group *group)
 {
 	struct engine_promote *promote = group->promote;
 	const struct superblock *sb = &group->dir.sb;
+	char lost[32] = "unknown";
 
 	promote->epoch = sb->epoch;
 	promote->seq = sb->applied_seq;
 	promote->took_ns = io_now(group->io) - group->promote_since_ns;
 	promote->text[0] = 0;
-	log_info("promoted", "group=%s epoch=%" PRIu64 " seq=%" PRIu64 " lost_writes=%" PRIu64,
-		 group->conf->name, promote->epoch, promote->seq, promote->lost.writes);
+	if (promote->lost.writes != UINT64_MAX)
+		snprintf(lost, sizeof(lost), "%" PRIu64, promote->lost.writes);
+	log_info("promoted", "group=%s epoch=%" PRIu64 " seq=%" PRIu64 " lost_writes=%s",
+		 group->conf->name, promote->epoch, promote->seq, lost);
 	take_over_stored(group);
 	standby_close(group);
 	finish(group, 0);
@@ -175,7 +205,8 @@ static void store_done(struct io_op *op, int64_t res)
 		standby_poke(group);
 }
 
-static void add_epoch(struct superblock *sb, uint64_t last_seq)
+/* `known_epoch`: of a primary that was met and is not followed. */
+static void add_epoch(struct superblock *sb, uint64_t known_epoch, uint64_t last_seq)
 {
 	/* Epochs that the old primary's history had begun behind our end were never ours. */
 	while (sb->history_count && sb->history[sb->history_count - 1].first_seq > last_seq + 1)
@@ -184,7 +215,7 @@ static void add_epoch(struct superblock *sb, uint64_t last_seq)
 		memmove(sb->history, sb->history + 1, (HISTORY_MAX - 1) * sizeof(sb->history[0]));
 		sb->history_count--;
 	}
-	sb->epoch = max_u64(sb->epoch, sb->fenced_by_epoch) + 1;
+	sb->epoch = max_u64(max_u64(sb->epoch, sb->fenced_by_epoch), known_epoch) + 1;
 	sb->fenced_by_epoch = 0;
 	memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
 	sb->history[sb->history_count++] = (struct history_entry){ sb->epoch, last_seq + 1 };
@@ -205,7 +236,7 @@ static void flush_done(struct io_op *op, int64_t res)
 	}
 	group_dir_set_applied(&group->dir, &group->applied_at);
 	sb->durable_seq = group->applied_seq;
-	add_epoch(sb, group->applied_seq);
+	add_epoch(sb, group->rejoin.diverged ? group->rejoin.epoch : 0, group->applied_seq);
 	sb->role = GROUP_PRIMARY;
 	/* Forced: no standby holds what is here; the agent marks them all. */
 	sb->flags =
@@ -229,14 +260,14 @@ static void fill_position(struct engine_group *group)
 
 	if (group->rollback.wanted) {
 		promote->position_time_ns = kept->time_ns;
-		heard_lag(group, kept->seq, kept->bytes, kept->time_ns, &promote->lost);
+		heard_lag_kept(group, &promote->lost);
 		promote->loss = ENGINE_LOSS_UNKNOWN;
 		return;
 	}
 	promote->position_time_ns = last ? last->header.last_time_ns : group->durable_time_ns;
 	heard_lag(group, journal->appended_seq, journal->head.bytes, promote->position_time_ns,
 		  &promote->lost);
-	promote->loss = loss_by_mode(group);
+	promote->loss = heard_parted(group) ? ENGINE_LOSS_UNKNOWN : loss_by_mode(group);
 }
 
 /* The volumes are being copied to: first to the position that was kept. What was received since is
@@ -322,7 +353,7 @@ void engine_group_promote(struct engine_group *group, struct engine_promote *pro
 {
 	promote->text[0] = 0;
 	promote->epoch = promote->seq = promote->position_time_ns = promote->took_ns = 0;
-	promote->lost = (struct status_lag){ .ns = UINT64_MAX };
+	promote->lost = (struct status_lag)STATUS_LAG_UNKNOWN;
 	promote->loss = ENGINE_LOSS_UNKNOWN;
 	promote->heard_ns_ago = UINT64_MAX;
 	if (group->promote) {

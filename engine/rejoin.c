@@ -96,6 +96,7 @@ void rejoin_note(struct engine_group *group, const struct link_hello *hello)
 	rejoin->diverged = true;
 	rejoin->common_seq = common_seq;
 	rejoin->epoch = hello->epoch;
+	snprintf(rejoin->node, sizeof(rejoin->node), "%s", hello->node);
 	remember_epoch(group, hello);
 }
 

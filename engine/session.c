@@ -201,6 +201,10 @@ static void accept_offer(struct engine_group *group, struct io_stream *stream)
 
 static void note_diverged(struct engine_group *group, const struct refusal *refusal)
 {
+	/* Another primary of the epoch that is followed here: that one has parted, not this copy.
+	 */
+	if (group->session.state == SESSION_STREAMING && group->offer.epoch <= group->dir.sb.epoch)
+		return;
 	rejoin_note(group, &group->offer);
 	if (group->session.state == SESSION_NONE)
 		snprintf(group->detail, sizeof(group->detail), "%.250s", refusal->text);

@@ -69,8 +69,11 @@ static void fill_journal(const struct engine_group *group, struct status_group *
 	s->journal_used_bytes = journal_used_bytes(journal);
 	s->journal_oldest_seq = journal_oldest_seq(journal);
 	s->journal_oldest_time_ns = journal_oldest_time_ns(journal);
-	heard_lag(group, journal->durable_seq, group->durable_bytes, group->durable_time_ns,
-		  &s->lag);
+	if (s->syncing)
+		heard_lag_kept(group, &s->lag);
+	else
+		heard_lag(group, journal->durable_seq, group->durable_bytes, group->durable_time_ns,
+			  &s->lag);
 }
 
 static void fill_source(struct engine_group *group, struct status_group *s)
@@ -109,7 +112,7 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->suspect = sb->flags & SUPERBLOCK_SUSPECT;
 	s->diverged = group->rejoin.diverged;
 	s->common_seq = group->rejoin.common_seq;
-	s->lag.ns = UINT64_MAX;
+	s->lag = (struct status_lag)STATUS_LAG_UNKNOWN;
 	s->journal_full_ns = UINT64_MAX;
 	s->verified_seq = sb->verified_seq;
 	s->verified_time_ns = sb->verified_time_ns;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/macros.h"
 #include "core/base/uuid.h"
 
 /* The owner may be writing: a slot that is torn now is whole a moment later. */
@@ -101,6 +102,19 @@ static void peek_kept(const struct superblock *sb, struct status_group *status)
 	status->verified_time_ns = sb->verified_time_ns;
 }
 
+/* Nobody runs who would know: at least this much, and for how long is unknown. Not even that much
+ * where a copy is under way or histories have parted. */
+static void peek_lag(const struct superblock *sb, struct status_group *status)
+{
+	status->lag = (struct status_lag)STATUS_LAG_UNKNOWN;
+	if ((sb->flags & SUPERBLOCK_SYNCING) || sb->role == GROUP_FENCED || !sb->heard_time_ns ||
+	    sb->fenced_by_epoch > sb->epoch)
+		return;
+	status->lag.writes = sub_floor_u64(sb->heard_head_seq, sb->durable_seq);
+	status->lag.bytes =
+		status->lag.writes ? sub_floor_u64(sb->heard_head_bytes, sb->applied_bytes) : 0;
+}
+
 void peek_status(const struct superblock *sb, const char *node, struct status_group *ret_status)
 {
 	struct status_group *status = ret_status;
@@ -130,13 +144,7 @@ void peek_status(const struct superblock *sb, const char *node, struct status_gr
 	status->heard_time_ns = sb->heard_time_ns;
 	status->heard_ns_ago = UINT64_MAX;
 	status->journal_full_ns = UINT64_MAX;
-	/* Nobody runs who would know: at least this much, and for how long is unknown. */
-	status->lag.ns = UINT64_MAX;
-	status->lag.writes =
-		sb->heard_head_seq > sb->durable_seq ? sb->heard_head_seq - sb->durable_seq : 0;
-	status->lag.bytes = status->lag.writes && sb->heard_head_bytes > sb->applied_bytes
-				    ? sb->heard_head_bytes - sb->applied_bytes
-				    : 0;
+	peek_lag(sb, status);
 	peek_held(sb, status);
 	peek_kept(sb, status);
 	for (uint32_t i = 0; i < sb->volume_count && i < STATUS_VOLUMES_MAX; i++) {

@@ -14,11 +14,17 @@
 #define STATUS_PEERS_MAX   8u
 #define STATUS_VOLUMES_MAX 128u
 
-struct status_lag { /* how far behind: RPO as writes, bytes, time */
+/* How far behind: RPO as writes, bytes, time; from the position to which a promote would go.
+ * UINT64_MAX = not known, of each by itself. */
+struct status_lag {
 	uint64_t writes;
 	uint64_t bytes;
 	uint64_t ns; /* age of the oldest write not held durably; grows while nothing is heard */
 };
+#define STATUS_LAG_UNKNOWN                                                                         \
+	{                                                                                          \
+		UINT64_MAX, UINT64_MAX, UINT64_MAX                                                 \
+	}
 
 struct status_sync { /* initial copy or resync */
 	bool active;

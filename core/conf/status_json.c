@@ -13,6 +13,7 @@
 enum kind {
 	TEXT,
 	U64,
+	KNOWN, /* U64, UINT64_MAX = unknown */
 	BOOL,
 	DURATION, /* ns, UINT64_MAX = unknown */
 	TIME,	  /* wall clock ns, 0 = unknown */
@@ -140,8 +141,8 @@ static const struct field range_fields[] = {
 };
 
 static const struct field lag_fields[] = {
-	FIELD(status_lag, NULL, "writes", U64, writes),
-	FIELD(status_lag, NULL, "bytes", U64, bytes),
+	FIELD(status_lag, NULL, "writes", KNOWN, writes),
+	FIELD(status_lag, NULL, "bytes", KNOWN, bytes),
 	FIELD(status_lag, NULL, "seconds", DURATION, ns),
 };
 
@@ -205,11 +206,12 @@ static json_t *of_field(const struct field *field, const char *base)
 		memcpy(&flag, at, sizeof(flag));
 		return json_boolean(flag);
 	case U64:
+	case KNOWN:
 	case DURATION:
 	case TIME:
 		memcpy(&number, at, sizeof(number));
 	}
-	if (field->kind == U64)
+	if (field->kind == U64 || (field->kind == KNOWN && number != UINT64_MAX))
 		return of_u64(number);
 	if (field->kind == TIME)
 		return number ? json_string(timefmt_ns(number, text)) : json_null();
@@ -327,8 +329,11 @@ static void get_field(const json_t *json, const struct field *field, char *base)
 		memcpy(at, &flag, sizeof(flag));
 		return;
 	case U64:
+	case KNOWN:
 		if (json_is_integer(value) && json_integer_value(value) > 0)
 			number = (uint64_t)json_integer_value(value);
+		else if (field->kind == KNOWN && json_is_null(value))
+			number = UINT64_MAX;
 		break;
 	case DURATION:
 		if (json_is_null(value))

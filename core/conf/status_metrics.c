@@ -17,7 +17,7 @@ enum side {
 };
 
 enum unit {
-	COUNT, /* as it is */
+	COUNT, /* as it is; UINT64_MAX = no sample */
 	NS,    /* seconds; UINT64_MAX = infinite */
 	WALL,  /* seconds since 1970; 0 = no sample */
 	SET,   /* as seconds; 0 = no sample */
@@ -52,13 +52,14 @@ static const struct family families[] = {
 	  "Last sequence number that the standby has applied to its volumes.", PRIMARY, COUNT, NONE,
 	  PEER(applied_seq) },
 	{ "holdfast_rpo_seconds", "gauge",
-	  "Age of the oldest write that the standby does not hold durably.", BOTH, NS,
-	  GROUP(lag.ns), PEER(lag.ns) },
+	  "Age of the oldest write that the standby lacks at the position to which it can be "
+	  "promoted; +Inf where that is not known.",
+	  BOTH, NS, GROUP(lag.ns), PEER(lag.ns) },
 	{ "holdfast_replication_lag_bytes", "gauge",
-	  "Bytes of writes that the standby does not hold durably.", BOTH, COUNT, GROUP(lag.bytes),
+	  "Bytes of writes that the standby lacks at that position.", BOTH, COUNT, GROUP(lag.bytes),
 	  PEER(lag.bytes) },
 	{ "holdfast_replication_lag_writes", "gauge",
-	  "Writes that the standby does not hold durably.", BOTH, COUNT, GROUP(lag.writes),
+	  "Writes that the standby lacks at that position.", BOTH, COUNT, GROUP(lag.writes),
 	  PEER(lag.writes) },
 	{ "holdfast_rpo_objective_seconds", "gauge",
 	  "Configured objective for holdfast_rpo_seconds.", BOTH, SET, GROUP(rpo_objective_ns),
@@ -263,6 +264,8 @@ static void put_sample(struct out *out, const struct family *family,
 		       const struct status_group *group, const char *peer, uint64_t value)
 {
 	if (value == 0 && (family->unit == WALL || family->unit == SET))
+		return;
+	if (value == UINT64_MAX && family->unit == COUNT)
 		return;
 	put_series(out, family->name, group, peer ? "peer" : NULL, peer);
 	put_number(out, family->unit, value);

@@ -94,7 +94,10 @@ def older(lab, accept):
         state = pair.beta.wait_group("db", "engine", "diverged", lambda s: s["diverged"])
         check(state["durable_seq"] >= 600, "the standby was written to")
     else:
-        answer = pair.beta.promote("db")
+        error = pair.beta.promote("db", ok=(5,))["error"]  # it cannot see that nobody is served there
+        check("primary of epoch 1" in error["text"] and "--force" in error["remedy"], f"{error}")
+        answer = pair.beta.promote("db", "--force")
+        check(answer["lost"] == {"writes": None, "bytes": None, "seconds": None}, f"known: {answer}")
         check(answer["epoch"] == 2, f"promoted: {answer}")
         verify(plan, [read_uri(pair.beta.uri("db", "data"), BLOCKS)], exactly=last)
         pair.beta.wait_serving("db")

@@ -98,8 +98,19 @@ static void test_alarms(void **state)
 	group->diverged = true;
 	group->common_seq = 12;
 	take(false);
-	says("! db: holds writes behind seq 12");
+	(void)snprintf(group->source, sizeof(group->source), "alpha");
+	(void)snprintf(group->fenced_by, sizeof(group->fenced_by), "gamma");
+	group->fenced_by_epoch = 6;
+	take(false);
+	says("! db: holds writes behind seq 12 that the ruling history of gamma does not have");
 	says("holdfast demote db");
+	/* Of the same epoch: nobody's word makes it follow. */
+	group->fenced_by_epoch = 0;
+	(void)snprintf(group->role, sizeof(group->role), "standby");
+	take(false);
+	says("! db: holds writes behind seq 12 that the primary of the same epoch, alpha lacks");
+	says("holdfast promote db --force");
+	silent("demote");
 	/* The word has been given. */
 	(void)snprintf(group->role, sizeof(group->role), "standby");
 	(void)snprintf(group->state, sizeof(group->state), "syncing");

@@ -98,6 +98,12 @@ static void promoted(struct stage *stage)
 	sim_check(stage->world, status->undo_bytes > 0 && !status->undo_full);
 	stage_send_beat(stage, stage->next_seq - 1, stage->bytes, 0);
 	sim_run_for(stage->world, 20 * SIM_MS);
+	status = stage_status(stage); /* behind from there, though more is durable here */
+	sim_check(stage->world,
+		  status->durable_seq > KEPT_SEQ &&
+			  status->lag.writes == stage->next_seq - 1 - KEPT_SEQ &&
+			  status->lag.bytes ==
+				  stage->bytes - stage->segments[KEPT_SEQ].header.bytes_end);
 	sim_check(stage->world, stage_promote(stage, false) == -EAGAIN);
 	sim_check(stage->world, stage_promote(stage, true) == 0);
 	sim_check(stage->world, stage->promote.lost.writes == stage->next_seq - 1 - KEPT_SEQ);

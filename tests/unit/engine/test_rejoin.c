@@ -196,13 +196,35 @@ UNIT(test_diverged)
 	stage_run_sized(diverged, 1, VOLUME_BYTES, 0, 0);
 }
 
-/* It is the better copy, says the operator: its epoch is above the one that ruled. */
+static void check_unknown(struct stage *stage, const struct status_lag *lag)
+{
+	sim_check(stage->world,
+		  lag->writes == UINT64_MAX && lag->bytes == UINT64_MAX && lag->ns == UINT64_MAX);
+}
+
+static void expect_refused(struct stage *stage, const char *words)
+{
+	sim_check(stage->world, stage_promote(stage, false) == -EPERM);
+	if (!strstr(stage->promote.text, words))
+		sim_fail(stage->world, "promote said \"%s\"", stage->promote.text);
+}
+
+/* It is the better copy, says the operator: its epoch is above the one that ruled. Nobody knows
+ * what of the other history is lost. */
 static void promoted_instead(struct stage *stage)
 {
 	fill(stage);
 	part(stage, 6, COMMON, 1);
 	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
-	sim_check(stage->world, stage_promote(stage, false) == 0);
+	check_unknown(stage, &stage_status(stage)->lag);
+	expect_refused(stage, "epoch 6 rules at ");
+	stage_stop_engine(stage); /* it is remembered */
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	check_unknown(stage, &stage_status(stage)->lag);
+	expect_refused(stage, "holdfast demote g");
+	sim_check(stage->world, stage_promote(stage, true) == 0);
+	check_unknown(stage, &stage->promote.lost);
+	sim_check(stage->world, stage->promote.loss == ENGINE_LOSS_UNKNOWN);
 	sim_check(stage->world, stage->promote.epoch == 7 && stage->promote.seq == RECORDS);
 	stage_superblock(stage, &sb);
 	sim_check(stage->world, sb.role == GROUP_PRIMARY && !sb.fenced_by_epoch);
@@ -257,6 +279,23 @@ static void older_primary(struct stage *stage)
 UNIT(test_older_primary)
 {
 	stage_run_sized(older_primary, 1, VOLUME_BYTES, 0, 0);
+}
+
+/* Which may be serving: nobody is made primary beside it without a word. */
+static void older_primary_lives(struct stage *stage)
+{
+	fill(stage);
+	stage->next_seq = COMMON + 1;
+	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	expect_refused(stage, "primary of epoch 1, lacks the writes here behind seq 5");
+	sim_check(stage->world, stage_promote(stage, true) == 0);
+	check_unknown(stage, &stage->promote.lost);
+	sim_check(stage->world, stage->promote.epoch == 2 && stage->promote.seq == RECORDS);
+}
+
+UNIT(test_older_primary_lives)
+{
+	stage_run_sized(older_primary_lives, 1, VOLUME_BYTES, 0, 0);
 }
 
 static void send_refuse(struct stage *stage, enum link_refuse_code code)
@@ -557,11 +596,17 @@ UNIT(test_crashes)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_diverged),	 cmocka_unit_test(test_by_itself),
-		cmocka_unit_test(test_promoted_instead), cmocka_unit_test(test_older_primary),
-		cmocka_unit_test(test_parted_unseen),	 cmocka_unit_test(test_reaches_back),
-		cmocka_unit_test(test_round_trip),	 cmocka_unit_test(test_fenced_promote),
-		cmocka_unit_test(test_unserved_primary), cmocka_unit_test(test_locked),
+		cmocka_unit_test(test_diverged),
+		cmocka_unit_test(test_by_itself),
+		cmocka_unit_test(test_promoted_instead),
+		cmocka_unit_test(test_older_primary),
+		cmocka_unit_test(test_older_primary_lives),
+		cmocka_unit_test(test_parted_unseen),
+		cmocka_unit_test(test_reaches_back),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_fenced_promote),
+		cmocka_unit_test(test_unserved_primary),
+		cmocka_unit_test(test_locked),
 		cmocka_unit_test(test_crashes),
 	};
 

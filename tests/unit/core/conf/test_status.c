@@ -563,6 +563,35 @@ static void test_follower(void **state)
 	free(s);
 }
 
+/* Not known is null, no sample, and known to whoever reads it back. */
+static void test_lag_unknown(void **state)
+{
+	struct status_group *s = calloc(1, sizeof(*s)), *back = calloc(1, sizeof(*back));
+	json_t *json, *lag;
+
+	(void)state;
+	assert_true(s && back);
+	(void)snprintf(s->name, sizeof(s->name), "db");
+	(void)snprintf(s->role, sizeof(s->role), "standby");
+	s->consistent = true;
+	s->lag = (struct status_lag)STATUS_LAG_UNKNOWN;
+	json = status_to_json(s);
+	lag = json_object_get(json_object_get(json, "standby"), "lag");
+	assert_true(json_is_null(json_object_get(lag, "writes")));
+	assert_true(json_is_null(json_object_get(lag, "bytes")));
+	assert_true(json_is_null(json_object_get(lag, "seconds")));
+	assert_int_equal(status_from_json(json, back), 0);
+	assert_memory_equal(&back->lag, &s->lag, sizeof(s->lag));
+	assert_false(status_is_protected(back));
+	assert_false(exports(s, "\nholdfast_replication_lag_writes{"));
+	assert_false(exports(s, "\nholdfast_replication_lag_bytes{"));
+	s->lag.writes = 0;
+	assert_true(exports(s, "\nholdfast_replication_lag_writes{"));
+	json_decref(json);
+	free(s);
+	free(back);
+}
+
 static void test_protected(void **state)
 {
 	struct status_group *s = calloc(1, sizeof(*s));
@@ -618,10 +647,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json_round_trip), cmocka_unit_test(test_json_foreign),
-		cmocka_unit_test(test_json_null),	cmocka_unit_test(test_document),
-		cmocka_unit_test(test_metrics_format),	cmocka_unit_test(test_metrics_values),
-		cmocka_unit_test(test_metrics_resync),	cmocka_unit_test(test_follower),
-		cmocka_unit_test(test_protected),
+		cmocka_unit_test(test_lag_unknown),	cmocka_unit_test(test_json_null),
+		cmocka_unit_test(test_document),	cmocka_unit_test(test_metrics_format),
+		cmocka_unit_test(test_metrics_values),	cmocka_unit_test(test_metrics_resync),
+		cmocka_unit_test(test_follower),	cmocka_unit_test(test_protected),
 	};
 
 	return cmocka_run_group_tests_name("status", tests, NULL, NULL);
