@@ -275,7 +275,6 @@ void recover_marked(struct agent_group *group, int res)
 			agent_group_stop(group);
 		return;
 	}
-	group->writer = io_random(group->io);
 	capture_exports(group);
 	group->state = AGENT_SETTLING;
 	agent_drain_floor(group);

@@ -9,6 +9,7 @@
 
 #include "agent/ship.h"
 #include "core/base/log.h"
+#include "core/group/openings.h"
 
 #define EPOCH_STEP 2u /* A2 */
 
@@ -191,6 +192,14 @@ static void accepted(struct io_op *op, int64_t res)
 	answer(group, 0, "%s", "");
 }
 
+void held_new_writer(struct agent_group *group)
+{
+	do
+		group->writer = io_random(group->io);
+	while (!group->writer);
+	openings_note(&group->dir.sb, group->writer, group->head_seq + 1);
+}
+
 static void raise_epoch(struct agent_group *group)
 {
 	struct superblock *sb = &group->dir.sb;
@@ -207,6 +216,7 @@ static void raise_epoch(struct agent_group *group)
 	}
 	sb->epoch += EPOCH_STEP;
 	sb->history[sb->history_count++] = (struct history_entry){ sb->epoch, group->head_seq + 1 };
+	held_new_writer(group);
 	group->held.accept_op.done = accepted;
 	group_dir_store(&group->dir, &group->held.accept_store, &group->held.accept_op);
 }

@@ -40,6 +40,8 @@ __attribute__((format(printf, 2, 3))) void held_enter(struct agent_group *group,
 						      ...);
 /* A standby has not answered whether it took over: not served, and still asked. */
 void held_wait(struct agent_group *group);
+/* From here on what is written belongs to an opening of its own; the caller stores it (O1). */
+void held_new_writer(struct agent_group *group);
 /* At the end of recovery: what was found by then, now or at an earlier start. */
 void held_start(struct agent_group *group);
 /* True when a WELCOME shows that this primary is older than its standby: the group is held. */

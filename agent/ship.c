@@ -9,8 +9,8 @@
  * Where the stream begins (S = the standby's durable seq):
  *   resume   our journal still holds S + 1 and the chain values agree there;
  *   sync     the dirty map is in force, or the standby is empty or behind the journal: its volumes
- * are copied beside the stream, which begins at S + 1, or (reset) at our present end. never    the
- * standby holds what our history does not: diverged, the operator decides.
+ * are copied beside the stream, which begins at S + 1, or (reset) at our present end. never    what
+ * the standby holds is not proven to be ours (timeline.h): diverged, the operator decides.
  *
  * Invariant S1: what the journal lets go of (ship_floor) is durable on the standby or durably in
  * its dirty map. Invariant S2: a higher epoch, from whomever and in whatever answer, fences the
@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "core/base/log.h"
+#include "core/group/openings.h"
 
 #define BACKOFF_MIN_NS	  100000000ull
 #define BACKOFF_MAX_NS	  5000000000ull
@@ -265,6 +266,7 @@ static void start_stream(struct ship *ship)
 	log_info("standby connected", "group=%s standby=%s from_seq=%" PRIu64 " copy=%s",
 		 group->conf->name, ship->conf->node, start->from_seq, start->sync ? "yes" : "no");
 	ship->told[0] = 0;
+	timeline_joined(ship);
 	agent_drain_floor(group);
 	ship_pump(ship);
 }
@@ -331,6 +333,7 @@ void ship_prepare_reset(struct ship *ship, bool everything, uint64_t after_seq)
 		.from_seq = at.seq,
 		.sync = true,
 		.reset = true,
+		.writer = openings_at(&group->dir.sb, at.seq - 1),
 		.base = { .epoch = group->dir.sb.epoch,
 			  .seq = at.seq - 1,
 			  .chain = at.chain,
@@ -347,17 +350,23 @@ static void prepare_reset(struct ship *ship, bool everything)
 	ship_prepare_reset(ship, everything, ship_floor(ship));
 }
 
+/* The records behind its end up to released_seq are in the dirty map; so will be the rest. */
+static bool released_to_it(const struct ship *ship)
+{
+	return ship->peer->needs_sync && ship->welcome.durable.seq < ship->peer->released_seq;
+}
+
 static void resume_at(struct ship *ship, const struct journal_position *at)
 {
 	const struct link_position *theirs = &ship->welcome.durable;
 
 	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
-		held_by_chain(ship);
-		ship->refused = true;
-		ship_return_refuse(ship);
-		ship_disconnect(ship,
-				"diverged: the standby's history differs from ours at its last "
-				"position; nothing was sent");
+		timeline_parted(ship, "diverged: the standby's history differs from ours at its last "
+				      "position, or is not known to be ours; nothing was sent");
+		return;
+	}
+	if (released_to_it(ship)) {
+		prepare_reset(ship, false);
 		return;
 	}
 	ship->durable_bytes = at->bytes;
@@ -366,29 +375,14 @@ static void resume_at(struct ship *ship, const struct journal_position *at)
 	start_stream(ship);
 }
 
-/* What comes next is in memory, if anything does. */
-struct journal_position ship_durable_end(struct ship *ship)
+/* Without the journal's word; what is not proven otherwise is not given up. */
+static void begin_anew(struct ship *ship, bool everything)
 {
-	struct agent_group *group = ship->group;
-	struct journal_position at = group->journal.head;
-	struct segment *next;
-
-	if (group->journal.durable_seq == group->journal.appended_seq)
-		return at;
-	next = segring_find(&group->ring, group->journal.durable_seq + 1);
-	must(next && next->header.first_seq == group->journal.durable_seq + 1);
-	at.seq = next->header.first_seq;
-	at.chain = next->header.chain;
-	at.bytes = next->header.bytes_end;
-	for (uint32_t i = 0; i < next->header.records; i++) {
-		struct record record;
-		int r = record_decode(next->table + (size_t)i * RECORD_BYTES, &next->header,
-				      &record);
-
-		must(r == 0); /* our own */
-		at.bytes -= record.length_bytes;
-	}
-	return at;
+	if (timeline_of(ship, ship->welcome.durable.seq) == TIMELINE_OURS)
+		prepare_reset(ship, everything);
+	else
+		timeline_parted(ship, "diverged: the standby's history differs from ours at its last "
+				      "position, or is not known to be ours; nothing was sent");
 }
 
 /* The journal is damaged behind what is applied: its records are lost to the standby, their content
@@ -399,7 +393,7 @@ static void unreadable(struct ship *ship)
 		    "group=%s standby=%s reason=\"%s\"", ship->group->conf->name, ship->conf->node,
 		    ship->group->journal.error);
 	ship->unreadable = false;
-	prepare_reset(ship, true);
+	begin_anew(ship, true);
 }
 
 /* The reader stands where the standby's next segment should be. */
@@ -411,7 +405,7 @@ static void position_found(struct io_op *op, int64_t res)
 	if (ship->prepare_generation != ship->generation || ship->state != SHIP_PREPARING)
 		return;
 	if (res == -ENOENT)
-		prepare_reset(ship, !ship->peer->needs_sync || ship->welcome.syncing);
+		begin_anew(ship, !ship->peer->needs_sync || ship->welcome.syncing);
 	else if (res == -EBADMSG)
 		unreadable(ship);
 	else if (res < 0)
@@ -436,6 +430,7 @@ void ship_decide(struct ship *ship)
 	const struct superblock *sb = &group->dir.sb;
 	const struct link_welcome *w = &ship->welcome;
 	uint64_t s = w->durable.seq;
+	enum timeline timeline = timeline_of(ship, s);
 
 	ship->state = SHIP_PREPARING;
 	/* What a release moves decides. It does not end a connection that is being made: a journal
@@ -447,17 +442,19 @@ void ship_decide(struct ship *ship)
 		ship_return_decide(ship);
 		return;
 	}
-	if (w->empty || (w->syncing && !ship->peer->needs_sync)) {
+	if (w->empty) {
 		prepare_reset(ship, true);
+		return;
+	}
+	if (timeline == TIMELINE_OTHER || (w->syncing && !ship->peer->needs_sync)) {
+		begin_anew(ship, true);
 		return;
 	}
 	if (s > group->journal.durable_seq ||
 	    !history_is_prefix(sb->history, sb->history_count, group->journal.durable_seq,
 			       w->history, w->history_count, s)) {
-		ship->refused = true;
-		ship_disconnect(ship,
-				"diverged: the standby holds writes that this primary does not; "
-				"nothing was sent");
+		timeline_parted(ship, "diverged: the standby holds writes that this primary does "
+				      "not; nothing was sent");
 		return;
 	}
 	if (s < ship->peer->durable_seq &&
@@ -468,9 +465,7 @@ void ship_decide(struct ship *ship)
 		prepare_reset(ship, true);
 		return;
 	}
-	if (ship->peer->needs_sync && s < ship->peer->released_seq) {
-		/* The records behind S up to released_seq are in the dirty map; so will be the
-		 * rest. */
+	if (timeline == TIMELINE_OURS && released_to_it(ship)) {
 		prepare_reset(ship, false);
 		return;
 	}
@@ -479,7 +474,7 @@ void ship_decide(struct ship *ship)
 		return;
 	}
 	if (s + 1 < journal_oldest_seq(&group->journal)) {
-		prepare_reset(ship, true);
+		begin_anew(ship, true);
 		return;
 	}
 	if (s == group->journal.durable_seq) {
@@ -511,7 +506,7 @@ static int on_refuse(struct ship *ship, const struct frame *frame, const uint8_t
 	if (!ship->refused) /* it is there, and ready in a moment */
 		ship->attempts = min_u32(ship->attempts, BUSY_ATTEMPTS_MAX);
 	if (epoch == ship->group->dir.sb.epoch)
-		held_by_refusal(ship, &refuse);
+		timeline_refused(ship, &refuse);
 	if (epoch && refuse.code != LINK_REFUSE_BUSY && refuse.code != LINK_REFUSE_ERROR &&
 	    refuse.code != LINK_REFUSE_UNSPECIFIED)
 		settle(ship);

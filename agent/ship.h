@@ -9,6 +9,7 @@
 
 #include "agent/bandwidth.h"
 #include "agent/internal.h"
+#include "agent/timeline.h"
 #include "core/group/dirty.h"
 #include "core/group/link.h"
 #include "proto/link.h"
@@ -68,6 +69,7 @@ struct ship {
 	struct superblock_peer *peer; /* in the superblock */
 	enum ship_state state;
 	bool settled, refused, stopped;
+	enum parted parted; /* found at its last answer */
 	char error[STATUS_TEXT_MAX], told[STATUS_TEXT_MAX]; /* told: what the log says already */
 
 	struct link *link;

@@ -23,6 +23,31 @@
 #include "core/base/endian.h"
 #include "core/base/log.h"
 
+/* What comes next is in memory, if anything does. */
+struct journal_position ship_durable_end(struct ship *ship)
+{
+	struct agent_group *group = ship->group;
+	struct journal_position at = group->journal.head;
+	struct segment *next;
+
+	if (group->journal.durable_seq == group->journal.appended_seq)
+		return at;
+	next = segring_find(&group->ring, group->journal.durable_seq + 1);
+	must(next && next->header.first_seq == group->journal.durable_seq + 1);
+	at.seq = next->header.first_seq;
+	at.chain = next->header.chain;
+	at.bytes = next->header.bytes_end;
+	for (uint32_t i = 0; i < next->header.records; i++) {
+		struct record record;
+		int r = record_decode(next->table + (size_t)i * RECORD_BYTES, &next->header,
+				      &record);
+
+		must(r == 0); /* our own */
+		at.bytes -= record.length_bytes;
+	}
+	return at;
+}
+
 /* One range into the map. False: it cannot be. */
 static bool take_range(struct ship *ship, const uint8_t *entry)
 {
@@ -65,6 +90,13 @@ static void common_reached(struct ship *ship, const struct journal_position *at)
 	const struct link_welcome *w = &ship->welcome;
 	bool agrees = at && at->seq == w->common_seq + 1 && at->chain == w->common_chain;
 
+	/* Up to there it was taken for ours; what it keeps as salvage would begin too late. */
+	if (timeline_of(ship, w->common_seq) == TIMELINE_OTHER ||
+	    (at && w->common_chain && w->common_seq && !agrees)) {
+		timeline_parted(ship, "diverged: the standby's history differs from ours already where "
+				      "both should agree; nothing was sent");
+		return;
+	}
 	log_info("standby returns from another history",
 		 "group=%s standby=%s common_seq=%llu its_seq=%llu copy=%s",
 		 ship->group->conf->name, ship->conf->node, (unsigned long long)w->common_seq,

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/group/openings.h"
 #include "engine/internal.h"
 
 /*
@@ -299,5 +300,7 @@ void admit_adopt(struct engine_group *group)
 		sb->flags &= ~(uint32_t)SUPERBLOCK_SELF_DIRTY;
 		group_dir_set_applied(&group->dir, &base);
 		sb->durable_seq = start->from_seq - 1;
+		openings_begin(sb, start->writer, start->base.seq);
+		group->last_writer = start->writer;
 	}
 }

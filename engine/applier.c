@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/group/openings.h"
 #include "engine/internal.h"
 
 static void gather(struct engine_group *group);
@@ -112,6 +113,7 @@ static int add_segment(struct engine_group *group)
 	if (r)
 		return -EUCLEAN; /* receive_segment() let none through, so the journal is not ours
 				  */
+	openings_note(&group->dir.sb, header->writer, header->first_seq);
 	group->batch_at = (struct journal_position){
 		.seq = segment_last_seq(header) + 1,
 		.chain = segment_chain(tail->stored),

@@ -241,6 +241,7 @@ struct engine_group {
 	bool place_wanted;	   /* the link waits for room */
 	struct list held;	   /* of segment: received, kept in memory for apply; seq order */
 	uint64_t durable_bytes, durable_time_ns;
+	uint64_t last_writer; /* of the segment with the last durable seq; 0 = not known */
 
 	struct copy_state copy;
 	struct compare_state compare;

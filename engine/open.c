@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "core/base/err.h"
+#include "core/group/openings.h"
 #include "engine/internal.h"
 
 static void begin(struct engine_group *group, io_done_fn done)
@@ -79,6 +80,9 @@ void open_finish(struct engine_group *group)
 		return;
 	group->tail_open = true;
 	group->durable_bytes = journal->head.bytes;
+	group->last_writer = journal->end_writer;
+	if (!group->last_writer) /* all that it holds is applied */
+		group->last_writer = openings_at(&group->dir.sb, journal->durable_seq);
 	group_dir_get_applied(&group->dir, &at);
 	applier_begin(group, &at);
 	journal_set_floor(&group->journal, group->applied_seq);

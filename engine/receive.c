@@ -30,6 +30,7 @@ static void note_durable(struct engine_group *group, const struct segment *segme
 		return;
 	group->durable_bytes = segment->header.bytes_end;
 	group->durable_time_ns = segment->header.last_time_ns;
+	group->last_writer = segment->header.writer;
 }
 
 static bool memory_low(const struct engine_group *group)

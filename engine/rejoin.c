@@ -25,6 +25,7 @@
 #include "core/base/checked.h"
 #include "core/base/endian.h"
 #include "core/base/log.h"
+#include "core/group/openings.h"
 #include "engine/internal.h"
 
 #define RANGES_PER_FRAME (FRAME_CONTROL_MAX_BYTES / FRAME_RANGE_BYTES)
@@ -319,6 +320,10 @@ void rejoin_welcome(struct engine_group *group, struct link_welcome *welcome)
 		return;
 	welcome->diverged = true;
 	welcome->common_seq = rejoin->diverged ? rejoin->common_seq : group->journal.durable_seq;
+	if (welcome->common_seq != group->journal.durable_seq)
+		welcome->writer = welcome->common_seq <= group->applied_seq
+					  ? openings_at(&group->dir.sb, welcome->common_seq)
+					  : 0;
 	rejoin->gap = 0;
 	rejoin->left = 0;
 	/* Rolled back, it lacks what the primary counts as copied: nobody knows which ranges. */

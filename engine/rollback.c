@@ -96,6 +96,8 @@ static void journal_emptied(struct io_op *op, int64_t res)
 	sb->sync_end_seq = 0;
 	memset(sb->history, 0, sizeof(sb->history));
 	sb->history_count = 0;
+	sb->opening_count = 0; /* what it names came with what was copied */
+	group->last_writer = 0;
 	group->durable_time_ns = kept->time_ns;
 	if (group->rollback.anew) {
 		sb->flags |= SUPERBLOCK_SYNCING;

@@ -308,6 +308,7 @@ static void send_welcome(struct engine_group *group)
 	w->kept_seq = sb->kept.seq;
 	w->window_bytes = group->ring.size_bytes / 2;
 	w->wall_time_ns = io_wall(group->io);
+	w->writer = group->last_writer;
 	w->history_count = sb->history_count;
 	memcpy(w->history, sb->history, sizeof(w->history));
 	rejoin_welcome(group, w);

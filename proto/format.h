@@ -92,6 +92,11 @@ struct superblock_stamp_le {
 	struct le64 sample;
 };
 
+struct opening_le {
+	struct le64 writer;
+	struct le64 first_seq;
+};
+
 struct superblock_volume_le {
 	struct le16 id;
 	uint8_t reserved[6];
@@ -153,7 +158,9 @@ struct superblock_le {
 	struct history_entry_le kept_history[HISTORY_MAX];
 	struct superblock_volume_le volumes[GROUP_VOLUMES_MAX];
 	struct superblock_stamp_le stamps[GROUP_VOLUMES_MAX];
-	uint8_t reserved4[10236];
+	struct opening_le openings[OPENINGS_MAX];
+	struct le32 opening_count;
+	uint8_t reserved4[9208];
 	struct le32 crc; /* of everything before it */
 };
 

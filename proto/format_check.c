@@ -138,7 +138,9 @@ AT(superblock_le, peers, 4096);
 AT(superblock_le, kept_history, 6144);
 AT(superblock_le, volumes, 8192);
 AT(superblock_le, stamps, 20480);
-AT(superblock_le, reserved4, 22528);
+AT(superblock_le, openings, 22528);
+AT(superblock_le, opening_count, 23552);
+AT(superblock_le, reserved4, 23556);
 AT(superblock_le, crc, 32764);
 
 IS(SEGMENT_MAGIC, 0x47534648);

@@ -80,6 +80,9 @@ struct link_welcome {
 	uint64_t common_chain; /* diverged: chain value behind it; 0 = not known, then the RANGES do
 				  not say all that differs either */
 	uint64_t ranges;       /* RANGES frames that follow */
+	/* of the segment with durable.seq (diverged: common_seq), as its header has it; 0 = not
+	 * known */
+	uint64_t writer;
 	bool kept;	       /* syncing: it holds a consistent position */
 	uint64_t kept_seq;
 	uint32_t history_count;
@@ -116,6 +119,7 @@ struct link_start {
 	struct link_position base; /* with reset: seq == from_seq - 1 */
 	uint64_t sync_bytes;
 	bool compare; /* ranges are compared before they are copied */
+	uint64_t writer; /* with reset: of the segment with base.seq; 0 = not known */
 };
 
 struct link_heartbeat {

@@ -372,6 +372,8 @@ int link_welcome_pack(const struct link_welcome *welcome, uint8_t *out, size_t m
 	message.ranges = welcome->ranges;
 	message.kept = welcome->kept;
 	message.kept_seq = welcome->kept_seq;
+	message.has_writer = welcome->writer != 0;
+	message.writer = welcome->writer;
 	return message_pack(&message.base, out, max);
 }
 
@@ -398,6 +400,7 @@ int link_welcome_unpack(const uint8_t *bytes, size_t len, struct link_welcome *r
 	ret->seeded = message->seeded;
 	ret->diverged = message->diverged;
 	ret->common_seq = message->common_seq;
+	ret->writer = message->writer;
 	ret->common_chain = message->common_chain;
 	ret->ranges = message->ranges;
 	ret->kept = message->kept;
@@ -453,6 +456,8 @@ int link_start_pack(const struct link_start *start, uint8_t *out, size_t max)
 	message.has_from_seq = message.has_sync = message.has_reset = message.has_sync_bytes = true;
 	message.has_compare = start->compare;
 	message.compare = start->compare;
+	message.has_writer = start->reset && start->writer != 0;
+	message.writer = start->writer;
 	message.from_seq = start->from_seq;
 	message.sync = start->sync;
 	message.reset = start->reset;
@@ -487,6 +492,7 @@ int link_start_unpack(const uint8_t *bytes, size_t len, struct link_start *ret)
 	if (message->before == NULL)
 		return LINK_E_MISSING;
 	position_unpack(message->before, &ret->base);
+	ret->writer = message->writer;
 	return ret->base.seq == ret->from_seq - 1 ? 0 : LINK_E_VALUE;
 }
 

@@ -68,6 +68,18 @@ bool history_valid(const struct history_entry *history, uint32_t count)
 	return true;
 }
 
+bool openings_valid(const struct opening *openings, uint32_t count)
+{
+	if (count > OPENINGS_MAX)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		if (openings[i].first_seq < 1 ||
+		    (i > 0 && openings[i].first_seq <= openings[i - 1].first_seq))
+			return false;
+	}
+	return true;
+}
+
 bool volumes_distinct(const struct superblock_volume *volumes, uint32_t count)
 {
 	uint32_t i, j;
@@ -179,7 +191,7 @@ bool superblock_valid(const struct superblock *sb)
 	if (sb->history_count > 0 && sb->history[sb->history_count - 1].epoch > sb->epoch)
 		return false;
 	return journal_valid(sb) && volumes_valid(sb) && peers_valid(sb) && kept_valid(sb) &&
-	       handover_valid(sb);
+	       handover_valid(sb) && openings_valid(sb->openings, sb->opening_count);
 }
 
 /* ---- one volume: in the superblock, and in a VOLUME record -------------------------------------
@@ -255,6 +267,10 @@ static void encode_lists(const struct superblock *sb, struct superblock_le *le)
 		le->stamps[i].mtime_ns = le64_of(sb->stamps[i].mtime_ns);
 		le->stamps[i].sample = le64_of(sb->stamps[i].sample);
 	}
+	for (i = 0; i < sb->opening_count; i++) {
+		le->openings[i].writer = le64_of(sb->openings[i].writer);
+		le->openings[i].first_seq = le64_of(sb->openings[i].first_seq);
+	}
 }
 
 static void encode_kept(const struct superblock_kept *kept, struct superblock_le *le)
@@ -316,6 +332,7 @@ void superblock_encode(const struct superblock *sb, uint8_t *out)
 	le->volume_count = le32_of(sb->volume_count);
 	le->history_count = le32_of(sb->history_count);
 	le->peer_count = le32_of(sb->peer_count);
+	le->opening_count = le32_of(sb->opening_count);
 	encode_lists(sb, le);
 	le->crc = le32_of(crc32c(0, le, offsetof(struct superblock_le, crc)));
 }
@@ -350,6 +367,8 @@ static bool reserved_valid(const struct superblock_le *le, const struct superblo
 	       bytes_zero(le->reserved1, sizeof(le->reserved1)) &&
 	       bytes_zero(le->reserved2, sizeof(le->reserved2)) &&
 	       bytes_zero(le->reserved4, sizeof(le->reserved4)) &&
+	       bytes_zero(le->openings + sb->opening_count,
+			  sizeof(le->openings[0]) * (OPENINGS_MAX - sb->opening_count)) &&
 	       bytes_zero(le->history + sb->history_count,
 			  sizeof(le->history[0]) * (HISTORY_MAX - sb->history_count)) &&
 	       bytes_zero(le->peers + sb->peer_count,
@@ -387,6 +406,10 @@ static void decode_lists(const struct superblock_le *le, struct superblock *sb)
 		volume_decode(&le->volumes[i], &sb->volumes[i]);
 		sb->stamps[i].mtime_ns = le64_get(le->stamps[i].mtime_ns);
 		sb->stamps[i].sample = le64_get(le->stamps[i].sample);
+	}
+	for (i = 0; i < sb->opening_count; i++) {
+		sb->openings[i].writer = le64_get(le->openings[i].writer);
+		sb->openings[i].first_seq = le64_get(le->openings[i].first_seq);
 	}
 	for (i = 0; i < sb->kept.history_count; i++) {
 		sb->kept.history[i].epoch = le64_get(le->kept_history[i].epoch);
@@ -442,6 +465,7 @@ static void decode_fields(const struct superblock_le *le, struct superblock *sb)
 	sb->volume_count = le32_get(le->volume_count);
 	sb->history_count = le32_get(le->history_count);
 	sb->peer_count = le32_get(le->peer_count);
+	sb->opening_count = le32_get(le->opening_count);
 }
 
 int superblock_decode(const uint8_t *slot, struct superblock *ret_sb)
@@ -458,7 +482,8 @@ int superblock_decode(const uint8_t *slot, struct superblock *ret_sb)
 		return SUPERBLOCK_E_VERSION;
 	decode_fields(le, ret_sb);
 	if (ret_sb->volume_count > GROUP_VOLUMES_MAX || ret_sb->history_count > HISTORY_MAX ||
-	    ret_sb->peer_count > GROUP_PEERS_MAX || ret_sb->kept.history_count > HISTORY_MAX)
+	    ret_sb->peer_count > GROUP_PEERS_MAX || ret_sb->kept.history_count > HISTORY_MAX ||
+	    ret_sb->opening_count > OPENINGS_MAX)
 		return SUPERBLOCK_E_FIELD;
 	decode_lists(le, ret_sb);
 	return reserved_valid(le, ret_sb) && superblock_valid(ret_sb) ? 0 : SUPERBLOCK_E_FIELD;

@@ -27,6 +27,7 @@
 #define GROUP_VOLUMES_MAX 128u
 #define GROUP_PEERS_MAX	  8u
 #define HISTORY_MAX	  128u
+#define OPENINGS_MAX	  64u
 
 enum group_role {
 	GROUP_PRIMARY = 1, /* the agent may serve it */
@@ -64,6 +65,12 @@ enum superblock_flags {
 struct history_entry {
 	uint64_t epoch;
 	uint64_t first_seq; /* the first seq of that epoch */
+};
+
+/* A primary's opening of its journal: what it wrote from there on carries `writer`. */
+struct opening {
+	uint64_t writer; /* as in the segments' headers; 0 = not known */
+	uint64_t first_seq;
 };
 
 struct superblock_volume {
@@ -144,11 +151,13 @@ struct superblock {
 	/* HANDOVER */
 	char handover_node[NODE_NAME_MAX + 1];
 	uint64_t handover_seq; /* the last seq of the epoch that is handed over */
-	uint32_t volume_count, history_count, peer_count;
+	uint32_t volume_count, history_count, peer_count, opening_count;
 	struct superblock_volume volumes[GROUP_VOLUMES_MAX];
 	struct superblock_stamp stamps[GROUP_VOLUMES_MAX]; /* CLEAN: of volumes[i] */
 	struct history_entry history[HISTORY_MAX];	   /* oldest first */
 	struct superblock_peer peers[GROUP_PEERS_MAX];
+	/* who wrote what is here, oldest first: each up to the next one (core/group/openings.h) */
+	struct opening openings[OPENINGS_MAX];
 };
 
 enum superblock_condition {
@@ -176,6 +185,8 @@ bool volume_name_valid(const char *name);
 bool node_name_valid(const char *name);
 /* At most HISTORY_MAX entries, epochs >= 1 and growing, first seqs >= 1 and not shrinking. */
 bool history_valid(const struct history_entry *history, uint32_t count);
+/* At most OPENINGS_MAX entries, first seqs >= 1 and growing. */
+bool openings_valid(const struct opening *openings, uint32_t count);
 /* No two of `count` volumes share an id, a uuid or a name. */
 bool volumes_distinct(const struct superblock_volume *volumes, uint32_t count);
 

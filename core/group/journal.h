@@ -115,6 +115,7 @@ struct journal {
 	bool failed, blocked, opened;
 	uint64_t segments, stored_bytes, flushes, dsync_writes; /* counters */
 	uint64_t end_time_ns; /* of the last segment that recovery read, 0 = it read none */
+	uint64_t end_writer;  /* its writer, likewise */
 	uint64_t rewrites;    /* failures that were survived by writing again (J4) */
 	char error[256];
 	struct journal_internal *internal; /* journal_*.c only */

@@ -192,6 +192,7 @@ static void end_wiped(struct io_op *op, int64_t res)
 	if (step_failed(scan, "write behind the end", res))
 		return;
 	scan->journal->end_time_ns = scan->nodes[scan->best].end.last_time_ns;
+	scan->journal->end_writer = scan->nodes[scan->best].end.last_writer;
 	journal_start_at(scan->journal, &scan->nodes[scan->best].end.at);
 	scan_finish(scan, 0);
 }

@@ -212,6 +212,7 @@ static void walk(struct journal_scan *scan)
 		place->at.off += header.total_bytes;
 		place->epoch = header.epoch;
 		place->last_time_ns = max_u64(place->last_time_ns, header.last_time_ns);
+		place->last_writer = header.writer;
 	}
 }
 

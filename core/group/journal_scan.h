@@ -18,6 +18,7 @@ struct scan_place {
 	struct journal_position at;
 	uint64_t epoch;	       /* of the segment before; 0: none was seen */
 	uint64_t last_time_ns; /* the latest so far; 0: none was seen */
+	uint64_t last_writer;  /* of the last segment; 0: none was seen */
 };
 
 /* One way to walk: slot i from offset 0, or (the last of all) from the applied position. */

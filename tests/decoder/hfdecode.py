@@ -231,6 +231,14 @@ def _superblock_lists(slot, sb):
     stamps = _entries(slot, 20480, 16, sb["volume_count"], 128, "stamps")
     for volume, stamp in zip(sb["volumes"], stamps):
         volume["mtime_ns"], volume["sample"] = struct.unpack("<QQ", stamp)
+    count = struct.unpack_from("<I", slot, 23552)[0]
+    require(count <= 64, "field", "more openings than there is room for")
+    openings = [struct.unpack("<QQ", entry)
+                for entry in _entries(slot, 22528, 16, count, 64, "openings")]
+    sb["openings"] = [{"writer": writer, "first_seq": first_seq} for writer, first_seq in openings]
+    for i, (_, first_seq) in enumerate(openings):
+        require(first_seq >= 1 and (i == 0 or first_seq > openings[i - 1][1]), "field",
+                "openings are not in order")
 
 
 def _superblock_kept(slot, sb):
@@ -266,7 +274,7 @@ def superblock_decode(slot):
     require(name_valid(sb["name"].encode("latin-1")), "field", "name")
     require(not sb["fenced_by"] or node_valid(sb["fenced_by"].encode("latin-1")), "field",
              "fenced_by")
-    for part in (reserved0, reserved1, slot[3072:4096], slot[22528:32764]):
+    for part in (reserved0, reserved1, slot[3072:4096], slot[23556:32764]):
         require(zero(part), "field", "reserved bytes")
     if slots == 0:
         require(applied_slot == 0 and sb["applied_off"] == 0, "field", "applied place")

@@ -67,6 +67,7 @@ struct stage_peer {
 	/* what it holds */
 	bool empty, syncing, seeded;
 	uint64_t seq, chain, sync_end;
+	uint64_t writer; /* of the segment with seq */
 	uint8_t *content[STAGE_VOLUMES];
 	/* what it met */
 	struct link_hello hello;

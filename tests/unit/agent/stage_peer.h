@@ -104,6 +104,7 @@ static inline void stage_peer_welcome(struct stage_peer *peer)
 						  .seq = peer->seq,
 						  .chain = peer->chain + peer->chain_wrong };
 	welcome.applied_seq = peer->seq;
+	welcome.writer = peer->writer;
 	welcome.window_bytes = peer->window_bytes;
 	if (!peer->empty) {
 		welcome.history_count = peer->hello.history_count;
@@ -156,6 +157,7 @@ static inline void stage_peer_start(struct stage_peer *peer, const struct frame 
 		sim_check(world, peer->start.base.seq == peer->start.from_seq - 1);
 		peer->seq = peer->start.base.seq;
 		peer->chain = peer->start.base.chain;
+		peer->writer = peer->start.writer;
 		peer->empty = peer->diverged = false;
 	}
 	/* S3, and that it resumes exactly behind what is durable there. */
@@ -205,6 +207,7 @@ static inline void stage_peer_segment(struct stage_peer *peer, const struct fram
 		stage_peer_record(peer, &record, data);
 	}
 	peer->seq = segment_last_seq(&header);
+	peer->writer = header.writer;
 	peer->chain = segment_chain(body);
 	peer->segments++;
 	peer->segment_bytes += frame->body_bytes;

@@ -87,7 +87,20 @@ static void everything(struct stage *stage, uint64_t chain)
 
 static void wrong_chain(struct stage *stage)
 {
-	everything(stage, 4712);
+	struct stage_peer *peer = &stage->peers[0];
+
+	part(stage);
+	peer->common_chain = 4712;
+	memset(peer->content[1], 0x13, CHUNK);
+	sim_heal_all(stage->world);
+	sim_run_for(stage->world, 3 * SIM_SECOND);
+	/* What it keeps as salvage would begin too late: nothing is sent before it knows. */
+	sim_check(stage->world,
+		  peer->refuses > 0 && peer->said_refuse.code == LINK_REFUSE_DIVERGED);
+	sim_check(stage->world, stage_status(stage)->peers[0].connected == false);
+	peer->common_seq = peer->common_chain = 0;
+	stage_converge(stage, "returned");
+	sim_check(stage->world, peer->start.sync_bytes == STAGE_VOLUMES * STAGE_VOLUME_BYTES);
 }
 
 static void no_chain(struct stage *stage)

@@ -307,6 +307,12 @@ static inline void superblock_random(struct superblock *sb, struct prng *prng)
 		sb->stamps[i].mtime_ns = sample_number(prng);
 		sb->stamps[i].sample = sample_number(prng);
 	}
+	sb->opening_count = (uint32_t)prng_below(prng, OPENINGS_MAX + 1);
+	for (i = 0; i < sb->opening_count; i++) {
+		sb->openings[i].writer = sample_number(prng);
+		sb->openings[i].first_seq =
+			1 + prng_below(prng, 1000) + (i ? sb->openings[i - 1].first_seq : 0);
+	}
 }
 
 static inline void hello_sample(struct link_hello *hello, uint32_t volumes, uint32_t history)

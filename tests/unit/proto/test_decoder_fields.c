@@ -76,6 +76,10 @@ static void say_volumes(const struct superblock *sb)
 		    i > 0 ? "," : "", sb->volumes[i].id, sb->volumes[i].name,
 		    (uintmax_t)sb->volumes[i].size_bytes, uuid_format(&sb->volumes[i].uuid, uuid),
 		    (uintmax_t)sb->stamps[i].mtime_ns, (uintmax_t)sb->stamps[i].sample);
+	say("],\"openings\":[");
+	for (i = 0; i < sb->opening_count; i++)
+		say("%s{\"writer\":%ju,\"first_seq\":%ju}", i > 0 ? "," : "",
+		    (uintmax_t)sb->openings[i].writer, (uintmax_t)sb->openings[i].first_seq);
 	say("]");
 }
 

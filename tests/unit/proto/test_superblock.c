@@ -212,7 +212,7 @@ static const struct field_case field_cases[] = {
 	{ "reserved", AT(reserved1), 1, 1, field },
 	{ "reserved", AT(reserved1) + 407, 1, 1, field },
 	{ "reserved", AT(reserved4), 1, 1, field },
-	{ "reserved", AT(reserved4) + 10235, 1, 1, field },
+	{ "reserved", AT(reserved4) + 9207, 1, 1, field },
 	{ "undo bytes of no log", AT(undo_bytes), 8, 1, field },
 	{ "undo log", AT(undo_id), 8, 1, 0 },
 	{ "kept position without a log", AT(kept_seq), 8, 1, field },
@@ -227,6 +227,8 @@ static const struct field_case field_cases[] = {
 	{ "handover node end", AT(handover_node) + 127, 1, 'b', field },
 	{ "stamp", AT(stamps[1].sample), 8, UINT64_MAX, 0 },
 	{ "stamp behind the end", AT(stamps[2].mtime_ns), 8, 1, field },
+	{ "opening", AT(openings[0].first_seq), 8, 1, field },
+	{ "openings", AT(opening_count), 4, 65, field },
 	{ "volume id twice", AT(volumes[1].id), 1, 1, field },
 	{ "volume reserved", AT(volumes[1].reserved), 1, 1, field },
 	{ "volume size", AT(volumes[0].size_bytes), 8, VOLUME_BYTES_MAX, 0 },
@@ -264,6 +266,23 @@ static void test_kept(void **state)
 	assert_false(superblock_valid(&sb));
 }
 
+/* Whoever wrote first comes first, and nobody nothing. */
+static void test_openings(void **state)
+{
+	(void)state;
+	superblock_sample(&sb, 1, 3, 0);
+	sb.opening_count = 2;
+	sb.openings[0] = (struct opening){ .writer = 0, .first_seq = 1 };
+	sb.openings[1] = (struct opening){ .writer = 7, .first_seq = 2 };
+	assert_true(superblock_valid(&sb));
+	sb.openings[1].first_seq = 1;
+	assert_false(superblock_valid(&sb));
+	sb.openings[0].first_seq = 0;
+	assert_false(superblock_valid(&sb));
+	sb.opening_count = OPENINGS_MAX + 1;
+	assert_false(superblock_valid(&sb));
+}
+
 static void test_random(void **state)
 {
 	struct prng prng;
@@ -281,6 +300,8 @@ static void test_random(void **state)
 		assert_int_equal(decoded.flags, sb.flags);
 		assert_memory_equal(&decoded.kept, &sb.kept, sizeof(sb.kept));
 		assert_memory_equal(decoded.stamps, sb.stamps, sizeof(sb.stamps));
+		assert_int_equal(decoded.opening_count, sb.opening_count);
+		assert_memory_equal(decoded.openings, sb.openings, sizeof(sb.openings));
 		assert_string_equal(decoded.handover_node, sb.handover_node);
 		assert_int_equal(decoded.handover_seq, sb.handover_seq);
 		assert_int_equal(decoded.verified_seq, sb.verified_seq);
@@ -448,6 +469,7 @@ int main(void)
 		cmocka_unit_test(test_no_byte_ignored),
 		cmocka_unit_test(test_field_limits),
 		cmocka_unit_test(test_kept),
+		cmocka_unit_test(test_openings),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_volume_record),
 		cmocka_unit_test(test_volume_uuids),
