@@ -31,8 +31,10 @@ int ship_resync(struct ship *ship, bool everything, bool compare)
 		return -EINVAL;
 	ship_disconnect(ship, NULL);
 	ship->peer->needs_compare = compare || (!everything && ship->peer->needs_compare);
-	if (everything)
+	if (everything) {
 		dirty_set_all(ship->dirty);
+		ship_verify_everything(ship->verify);
+	}
 	ship->resync_op.done = resync_stored;
 	ship_mark_sync(ship, &ship->resync_op);
 	return 0;

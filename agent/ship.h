@@ -198,10 +198,13 @@ int ship_verify_new(struct ship *ship, struct verify **ret_verify);
 struct verify *ship_verify_free(struct verify *verify);
 /* Begins anew. rate_bytes: per second, 0 = as configured. -EAGAIN: it is not streaming. */
 int ship_verify(struct verify *verify, bool repair, uint64_t rate_bytes);
-bool ship_verify_stop(struct verify *verify);			 /* false: none is under way */
-void ship_verify_session(struct verify *verify, bool copies);	 /* a session has begun */
-void ship_verify_pause(struct verify *verify);			 /* it is over */
-void ship_verify_synced(struct verify *verify);			 /* a copy has ended */
+bool ship_verify_stop(struct verify *verify);		      /* false: none is under way */
+void ship_verify_session(struct verify *verify, bool copies); /* a session has begun */
+void ship_verify_pause(struct verify *verify);		      /* it is over */
+void ship_verify_synced(struct verify *verify);		      /* a copy has ended */
+void ship_verify_everything(struct verify *verify);	      /* the dirty map has everything */
+/* A copy of the dirty map has ended; the superblock is about to be stored. */
+void ship_verify_copied(struct verify *verify);
 bool ship_verify_pump(struct verify *verify, uint64_t sent_seq); /* as ship_sync_pump() */
 bool ship_verify_quiet(const struct verify *verify);
 void ship_verify_status(const struct verify *verify, struct status_verify *ret_status);

@@ -183,6 +183,7 @@ void ship_set_everything(struct ship *ship)
 	enum conf_compare compare = ship->conf->compare;
 
 	dirty_set_all(ship->dirty);
+	ship_verify_everything(ship->verify);
 	/* What was said last of its volumes; never anything, for a map that was lost. */
 	ship->peer->needs_compare =
 		compare == CONF_COMPARE_ALWAYS ||
@@ -200,5 +201,6 @@ void ship_synced(struct ship *ship, struct io_op *op)
 	ship->peer->needs_sync = ship->peer->needs_compare = false;
 	ship->peer->copy_seq = ship->peer->copy_time_ns = 0;
 	ship->copy_noted = false;
+	ship_verify_copied(ship->verify);
 	group_dir_store(&ship->group->dir, &ship->store, op);
 }

@@ -11,7 +11,12 @@
  * every byte of every volume was answered to be the same, in a session that was not copied to.
  *
  * What differs is set in the standby's dirty map; with `repair` it is then copied like that of a
- * resync, else it stays known until a resync is asked for or the next verification begins.
+ * resync.
+ *
+ * Invariant V4: a difference that was found stays known, in the superblocks of both sides, until a
+ * copy has ended whose map had all that is known, or a verification has found everything equal. The
+ * map of an idle standby is not on the disk: after a restart only the latter, or a copy of
+ * everything, will do.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -33,6 +38,7 @@ struct verify {
 	bool active;  /* one is under way; it may be waiting for the standby */
 	bool walking; /* in this session */
 	bool walked, repair, repairing;
+	bool mapped; /* the dirty map has all that is known to differ */
 	unsigned volume_index;
 	uint64_t cursor, order;
 	uint64_t begun_seq, started_ns;
@@ -168,6 +174,35 @@ static void add_range(struct status_verify *found, const char *volume, uint64_t 
 	range->len = len;
 }
 
+static void verified_stored(struct io_op *op, int64_t res)
+{
+	struct verify *verify = container_of(op, struct verify, store_op);
+
+	verify->storing = false;
+	if (res < 0)
+		agent_fail(verify->group, (int)res, "the superblock cannot be written");
+}
+
+static void store_peer(struct verify *verify)
+{
+	if (verify->storing) /* the store that is under way, or the next, has it */
+		return;
+	verify->storing = true;
+	verify->store_op.done = verified_stored;
+	group_dir_store(&verify->group->dir, &verify->store, &verify->store_op);
+}
+
+static void know(struct verify *verify, uint64_t ranges, uint64_t bytes)
+{
+	struct superblock_peer *peer = verify->ship->peer;
+
+	if (peer->differing_ranges == ranges && peer->differing_bytes == bytes)
+		return;
+	peer->differing_ranges = ranges;
+	peer->differing_bytes = bytes;
+	store_peer(verify);
+}
+
 static void answered(void *owner, const struct question *question, bool differs)
 {
 	struct verify *verify = owner;
@@ -182,17 +217,10 @@ static void answered(void *owner, const struct question *question, bool differs)
 		dirty_set(dirty, question->volume_id, question->off, question->len);
 		verify->found.differing_bytes += question->len;
 		add_range(&verify->found, volume->id.name, question->off, question->len);
+		if (!verify->ship->peer->differing_ranges) /* the rest at the end */
+			know(verify, verify->found.differing_ranges, verify->found.differing_bytes);
 	}
 	fill(verify);
-}
-
-static void verified_stored(struct io_op *op, int64_t res)
-{
-	struct verify *verify = container_of(op, struct verify, store_op);
-
-	verify->storing = false;
-	if (res < 0)
-		agent_fail(verify->group, (int)res, "the superblock cannot be written");
 }
 
 static void keep_verified(struct verify *verify, uint64_t time_ns)
@@ -203,11 +231,8 @@ static void keep_verified(struct verify *verify, uint64_t time_ns)
 	peer->verified_time_ns = time_ns;
 	log_info("standby verified", "group=%s standby=%s seq=%" PRIu64, verify->group->conf->name,
 		 verify->ship->conf->node, verify->begun_seq);
-	if (verify->storing) /* the store that is under way, or the next, has it */
-		return;
-	verify->storing = true;
-	verify->store_op.done = verified_stored;
-	group_dir_store(&verify->group->dir, &verify->store, &verify->store_op);
+	peer->differing_ranges = peer->differing_bytes = 0;
+	store_peer(verify);
 }
 
 static void arm(struct verify *verify);
@@ -235,6 +260,8 @@ static bool finish(struct verify *verify)
 			    verify->group->conf->name, verify->ship->conf->node,
 			    verify->found.differing_ranges, verify->found.differing_bytes,
 			    verify->repair ? "yes" : "no");
+		verify->mapped = true;
+		know(verify, verify->found.differing_ranges, verify->found.differing_bytes);
 		verify->repairing = verify->repair;
 		if (verify->repair && ship_resync(verify->ship, false, false) != 0)
 			verify->repairing = false;
@@ -281,6 +308,7 @@ static void begin(struct verify *verify)
 	struct ship *ship = verify->ship;
 
 	verify->found = (struct status_verify){ .active = true };
+	verify->mapped = !ship->peer->differing_ranges;
 	verify->repairing = false;
 	verify->begun_seq = verify->group->head_seq;
 	verify->started_ns = io_now(verify->group->io);
@@ -374,13 +402,38 @@ void ship_verify_pause(struct verify *verify)
 	leave(verify);
 }
 
+void ship_verify_everything(struct verify *verify)
+{
+	verify->mapped = true;
+}
+
+void ship_verify_copied(struct verify *verify)
+{
+	if (verify->mapped)
+		verify->ship->peer->differing_ranges = verify->ship->peer->differing_bytes = 0;
+}
+
+/* The end of a copy makes the standby forget. */
+static void tell_again(struct verify *verify)
+{
+	struct frame frame = { .type = FRAME_VERIFIED,
+			       .epoch = verify->group->dir.sb.epoch,
+			       .arg1 = io_wall(verify->group->io),
+			       .arg2 = verify->ship->peer->differing_ranges };
+
+	if (frame.arg2)
+		(void)link_send(verify->ship->link, &frame, NULL);
+}
+
 void ship_verify_synced(struct verify *verify)
 {
 	if (verify->repairing)
 		verify->found.repaired_bytes = verify->found.differing_bytes;
 	verify->repairing = false;
-	if (verify->ship->state == SHIP_STREAMING)
+	if (verify->ship->state == SHIP_STREAMING) {
+		tell_again(verify);
 		ship_verify_session(verify, false);
+	}
 }
 
 bool ship_verify_quiet(const struct verify *verify)
@@ -404,6 +457,8 @@ void ship_verify_status(const struct verify *verify, struct status_verify *s)
 	if (s->rate_bytes_per_s)
 		s->left_ns = sub_floor_u64(s->total_bytes, s->done_bytes) * 1000 /
 			     s->rate_bytes_per_s * 1000000;
+	s->known_ranges = verify->ship->peer->differing_ranges;
+	s->known_bytes = verify->ship->peer->differing_bytes;
 	s->verified_seq = verify->ship->peer->verified_seq;
 	s->verified_time_ns = verify->ship->peer->verified_time_ns;
 }

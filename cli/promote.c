@@ -58,6 +58,10 @@ static void show_promoted(const json_t *json)
 	else if (!strcmp(doc_text(json, "acknowledged_lost"), "none-when-last-heard"))
 		printf("  acknowledged   nothing was lost when last heard: mode sync; what the old "
 		       "primary acknowledged alone after its sync_timeout is\n");
+	if (doc_u64(json, "differing_ranges"))
+		printf("  differs        in %" PRIu64 " ranges from what the old primary had, as a "
+		       "verification found that nobody has repaired\n",
+		       doc_u64(json, "differing_ranges"));
 	printf("  last heard     %s before\n", doc_duration(json, "heard_seconds_ago", text));
 	show_volumes(json);
 }

@@ -280,7 +280,12 @@ static int show_once(struct cli *cli, const char *only, bool check, bool clear)
 		code = cli->json ? show_json(cli, &view) : show_table(cli, &view, only != NULL);
 	}
 	for (unsigned i = 0; check && code == EXIT_OK && i < view.count; i++) {
-		if (!status_is_protected(&view.groups[i]))
+		if (status_differs(&view.groups[i]))
+			code = cli_fail(cli, EXIT_CHECK, "differs",
+					"repair it: holdfast verify GROUP --repair on the primary",
+					"a standby of group '%s' is known to differ",
+					view.groups[i].name);
+		else if (!status_is_protected(&view.groups[i]))
 			code = cli_fail(cli, EXIT_CHECK, "not-protected",
 					"see holdfast status for the reason",
 					"group '%s' is not protected", view.groups[i].name);

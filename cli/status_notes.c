@@ -146,27 +146,39 @@ static void say_differing(const struct notes *notes, const struct status_peer *p
 {
 	const struct status_verify *verify = &peer->verify;
 	char size[UNITS_TEXT_BYTES], off[UNITS_TEXT_BYTES], len[UNITS_TEXT_BYTES];
+	bool copies = peer->needs_sync || peer->sync.active;
 
-	if (verify->differing_bytes == 0)
-		return;
-	if (verify->repaired_bytes >= verify->differing_bytes || peer->needs_sync ||
-	    peer->sync.active) {
-		say(notes, "", "%s differed in %" PRIu64 " ranges (%s), which %s sent again",
-		    peer->node, verify->differing_ranges,
-		    units_format_size(verify->differing_bytes, size),
-		    peer->needs_sync || peer->sync.active ? "are being" : "were");
+	if (!verify->known_ranges || (verify->differing_ranges && copies)) {
+		if (verify->differing_ranges)
+			say(notes, "",
+			    "%s differed in %" PRIu64 " ranges (%s), which %s sent again",
+			    peer->node, verify->differing_ranges,
+			    units_format_size(verify->differing_bytes, size),
+			    copies ? "are being" : "were");
 		return;
 	}
 	say(notes, "! ",
 	    "%s differs from this copy in %" PRIu64 " ranges (%s); to send them again: "
 	    "holdfast verify %s --to %s --repair",
-	    peer->node, verify->differing_ranges, units_format_size(verify->differing_bytes, size),
+	    peer->node, verify->known_ranges, units_format_size(verify->known_bytes, size),
 	    notes->group->name, peer->node);
 	for (unsigned i = 0; i < verify->range_count && i < array_len(verify->ranges); i++)
 		(void)fprintf(notes->out, "    volume %s, offset %" PRIu64 " (%s), %s\n",
 			      verify->ranges[i].volume, verify->ranges[i].off,
 			      units_format_size(verify->ranges[i].off, off),
 			      units_format_size(verify->ranges[i].len, len));
+}
+
+static void say_differs(const struct notes *notes)
+{
+	const struct status_group *s = notes->group;
+
+	if (s->differing_ranges && !s->syncing)
+		say(notes, "! ",
+		    "a verification found %" PRIu64 " ranges here that differ from the primary; to "
+		    "have them sent again, on %s: holdfast verify %s --to %s --repair",
+		    s->differing_ranges, s->source[0] ? s->source : "the primary", s->name,
+		    s->node);
 }
 
 /* ---- what goes on by itself -------------------------------------------------------------------
@@ -259,7 +271,9 @@ void status_notes(FILE *out, const struct status_group *status, bool all, uint64
 	say_undo_full(&notes);
 	for (unsigned i = 0; !standby && i < status->peer_count; i++)
 		say_differing(&notes, &status->peers[i]);
-	if (!standby)
+	if (standby)
+		say_differs(&notes);
+	else
 		say_journal_full(&notes);
 	if (status->detail[0] && strcmp(status->detail, status->held) != 0)
 		say(&notes, "", "%s", status->detail);

@@ -70,6 +70,7 @@ static void update_superblock(struct engine_group *group)
 
 	group_dir_set_applied(&group->dir, &group->cycle_at);
 	sb->durable_seq = journal->durable_seq;
+	sb->durable_time_ns = group->durable_time_ns;
 	if (heard->ever) {
 		sb->heard_head_seq = heard->head_seq;
 		sb->heard_head_bytes = heard->head_bytes;
@@ -83,6 +84,7 @@ static void update_superblock(struct engine_group *group)
 					 SUPERBLOCK_DISTRUST | SUPERBLOCK_SUSPECT);
 		sb->flags |= SUPERBLOCK_EVER_CONSISTENT;
 		sb->sync_end_seq = 0;
+		sb->differing_ranges = 0; /* its primary tells when they were not among it */
 	}
 	if (group->state == ENGINE_STOPPING && journal->durable_seq == journal->appended_seq &&
 	    group->cycle_at.seq == journal->head.seq)

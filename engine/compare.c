@@ -168,10 +168,11 @@ void compare_verified(struct engine_group *group, const struct frame *frame)
 	}
 	log_info("verified", "group=%s seq=%" PRIu64 " differing_ranges=%" PRIu64,
 		 group->conf->name, frame->seq, frame->arg2);
-	if (frame->arg2)
-		return;
-	sb->verified_seq = frame->seq;
-	sb->verified_time_ns = frame->arg1;
+	sb->differing_ranges = frame->arg2;
+	if (!frame->arg2) {
+		sb->verified_seq = frame->seq;
+		sb->verified_time_ns = frame->arg1;
+	}
 	checkpoint_run(group, true);
 }
 

@@ -118,6 +118,8 @@ static json_t *describe(const struct engine_promote *promote, const char *group,
 			    json_pack("{s:o, s:o, s:o}", "writes", known(promote->lost.writes),
 				      "bytes", known(promote->lost.bytes), "seconds",
 				      seconds(promote->lost.ns)));
+	json_object_set_new(json, "differing_ranges",
+			    json_integer((json_int_t)promote->differing_ranges));
 	json_object_set_new(json, "acknowledged_lost", json_string(loss_text(promote->loss)));
 	json_object_set_new(json, "heard_seconds_ago", seconds(promote->heard_ns_ago));
 	json_object_set_new(json, "promote_seconds", seconds(promote->took_ns));

@@ -72,6 +72,7 @@ struct engine_promote {
 	uint64_t position_time_ns; /* wall-clock time of the last write that is there */
 	struct status_lag lost;	   /* known to be lost */
 	enum engine_loss loss;	   /* what its mode says of it */
+	uint64_t differing_ranges; /* from the old primary's content, as a verification found */
 	uint64_t heard_ns_ago;	   /* for how long nothing was heard; UINT64_MAX = never */
 	uint64_t took_ns;
 	void (*done)(struct engine_promote *promote);

@@ -66,6 +66,9 @@ static void journal_opened(struct io_op *op, int64_t res)
 	}
 	group->journal_open = true;
 	group->durable_time_ns = journal->end_time_ns;
+	/* All of it was applied: recovery has read nothing. */
+	if (!group->durable_time_ns && journal->durable_seq == group->dir.sb.durable_seq)
+		group->durable_time_ns = group->dir.sb.durable_time_ns;
 	open_finish(group);
 }
 

@@ -244,6 +244,7 @@ static void flush_done(struct io_op *op, int64_t res)
 	sb->sync_end_seq = 0;
 	memset(sb->stamps, 0, sizeof(sb->stamps)); /* of an older clean stop as primary */
 	sb->promoted_time_ns = io_wall(group->io);
+	sb->differing_ranges = 0; /* the old primary's content is what differs now */
 	memset(sb->peers, 0, sizeof(sb->peers));
 	sb->peer_count = 0;
 	group->state_op.done = store_done;
@@ -267,6 +268,7 @@ static void fill_position(struct engine_group *group)
 	promote->position_time_ns = last ? last->header.last_time_ns : group->durable_time_ns;
 	heard_lag(group, journal->appended_seq, journal->head.bytes, promote->position_time_ns,
 		  &promote->lost);
+	promote->differing_ranges = group->dir.sb.differing_ranges;
 	promote->loss = heard_parted(group) ? ENGINE_LOSS_UNKNOWN : loss_by_mode(group);
 }
 
@@ -353,6 +355,7 @@ void engine_group_promote(struct engine_group *group, struct engine_promote *pro
 {
 	promote->text[0] = 0;
 	promote->epoch = promote->seq = promote->position_time_ns = promote->took_ns = 0;
+	promote->differing_ranges = 0;
 	promote->lost = (struct status_lag)STATUS_LAG_UNKNOWN;
 	promote->loss = ENGINE_LOSS_UNKNOWN;
 	promote->heard_ns_ago = UINT64_MAX;

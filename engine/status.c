@@ -116,6 +116,7 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->journal_full_ns = UINT64_MAX;
 	s->verified_seq = sb->verified_seq;
 	s->verified_time_ns = sb->verified_time_ns;
+	s->differing_ranges = sb->differing_ranges;
 	fill_journal(group, s);
 	fill_source(group, s);
 	s->writes = group->writes;

@@ -93,6 +93,8 @@ struct superblock_peer {
 	/* needs_sync: the last seq up to which it held a position, and the time of the next record;
 	 * 0 = not known */
 	uint64_t copy_seq, copy_time_ns;
+	/* what a verification found to differ and nothing has sent again or found equal since */
+	uint64_t differing_ranges, differing_bytes;
 };
 
 /*
@@ -147,6 +149,8 @@ struct superblock {
 	uint64_t lost_writes, lost_bytes, lost_ns;
 	/* standby: the last verification that found it equal; 0 = none */
 	uint64_t verified_seq, verified_time_ns;
+	uint64_t differing_ranges; /* standby: as its primary found, and has not sent again */
+	uint64_t durable_time_ns;  /* wall clock of the record durable_seq; 0 = not known */
 	struct superblock_kept kept;
 	/* HANDOVER */
 	char handover_node[NODE_NAME_MAX + 1];

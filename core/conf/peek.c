@@ -100,6 +100,7 @@ static void peek_kept(const struct superblock *sb, struct status_group *status)
 	status->undo_bytes = sb->kept.undo_bytes;
 	status->verified_seq = sb->verified_seq;
 	status->verified_time_ns = sb->verified_time_ns;
+	status->differing_ranges = sb->differing_ranges;
 }
 
 /* Nobody runs who would know: at least this much, and for how long is unknown. Not even that much

@@ -46,6 +46,8 @@ struct status_verify { /* a comparison with a standby */
 	} ranges[16]; /* the first of them */
 	unsigned range_count;
 	bool failed; /* the last one did not come to its end */
+	/* found by any, also before a restart, and neither sent again nor found equal since */
+	uint64_t known_ranges, known_bytes;
 	/* the last one that found no difference; also from before a restart; 0 = never */
 	uint64_t verified_seq, verified_time_ns;
 };
@@ -115,6 +117,7 @@ struct status_group {
 	bool suspect;	   /* a volume was changed behind the daemon's back */
 	uint64_t salvages; /* kept in the group directory */
 	uint64_t verified_seq, verified_time_ns;
+	uint64_t differing_ranges; /* from its primary, known and not repaired */
 	/* memory */
 	uint64_t write_set_bytes, write_set_max_bytes;
 	/* standby only */

@@ -87,6 +87,7 @@ static const struct field group_fields[] = {
 	FIELD(status_group, "standby", "source_head_bytes", U64, source_head_bytes),
 	FIELD(status_group, "standby", "heard_seconds_ago", DURATION, heard_ns_ago),
 	FIELD(status_group, "standby", "heard_time", TIME, heard_time_ns),
+	FIELD(status_group, "standby", "differing_ranges", U64, differing_ranges),
 };
 
 /* What only some groups have; null where it means nothing. */
@@ -130,6 +131,8 @@ static const struct field verify_fields[] = {
 	FIELD(status_verify, NULL, "differing_ranges", U64, differing_ranges),
 	FIELD(status_verify, NULL, "differing_bytes", U64, differing_bytes),
 	FIELD(status_verify, NULL, "repaired_bytes", U64, repaired_bytes),
+	FIELD(status_verify, NULL, "known_ranges", U64, known_ranges),
+	FIELD(status_verify, NULL, "known_bytes", U64, known_bytes),
 	FIELD(status_verify, NULL, "verified_seq", U64, verified_seq),
 	FIELD(status_verify, NULL, "verified_time", TIME, verified_time_ns),
 };

@@ -126,6 +126,10 @@ static const struct family families[] = {
 	  NONE, PEER(verify.differing_bytes) },
 	{ "holdfast_verify_repaired_bytes", "gauge", "Bytes of them that were sent again.", PRIMARY,
 	  COUNT, NONE, PEER(verify.repaired_bytes) },
+	{ "holdfast_known_differing_ranges", "gauge",
+	  "Ranges in which the standby is known to differ: found by a verification, and neither "
+	  "sent again nor found equal since.",
+	  BOTH, COUNT, GROUP(differing_ranges), PEER(verify.known_ranges) },
 	{ "holdfast_verified_seq", "gauge",
 	  "Position of the last verification that found no difference.", BOTH, COUNT,
 	  GROUP(verified_seq), PEER(verify.verified_seq) },
@@ -289,6 +293,17 @@ static void put_family_of(struct out *out, const struct family *family,
 		   load(group, family->unit, family->group_offset));
 }
 
+bool status_differs(const struct status_group *status)
+{
+	if (side_of(status) == STANDBY)
+		return status->differing_ranges > 0;
+	for (unsigned i = 0; i < status->peer_count; i++) {
+		if (status->peers[i].verify.known_ranges)
+			return true;
+	}
+	return false;
+}
+
 bool status_is_protected(const struct status_group *status)
 {
 	/* A lag that is not known meets no objective, not even none. */
@@ -301,14 +316,15 @@ bool status_is_protected(const struct status_group *status)
 	/* While it is copied to, promote goes to the position that it keeps. */
 	if (side_of(status) == STANDBY)
 		return ((status->consistent && !status->syncing) || status->kept) &&
-		       strcmp(status->state, "failed") != 0 && status->lag.ns <= objective_ns;
+		       !status->differing_ranges && strcmp(status->state, "failed") != 0 &&
+		       status->lag.ns <= objective_ns;
 	if (strcmp(status->role, "primary") != 0)
 		return false;
 	for (unsigned i = 0; i < status->peer_count; i++) {
 		const struct status_peer *peer = &status->peers[i];
 
 		if (peer->connected && !peer->needs_sync && !peer->sync.active &&
-		    peer->lag.ns <= objective_ns)
+		    !peer->verify.known_ranges && peer->lag.ns <= objective_ns)
 			return true;
 	}
 	return false;

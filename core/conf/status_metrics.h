@@ -13,6 +13,8 @@ bool status_is_follower(const struct status_group *status);
 /* Whether a group could be promoted (seen from its standby), or its standby could be (seen from its
  * primary), with its objective kept, now. */
 bool status_is_protected(const struct status_group *status);
+/* Whether a verification has found a difference that is neither repaired nor gone. */
+bool status_differs(const struct status_group *status);
 
 /* The text, to be freed; NULL when out of memory. `groups` are pointers: a status is large. */
 char *status_metrics(const char *daemon, const char *node, const struct status_group *const *groups,

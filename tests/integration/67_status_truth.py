@@ -113,9 +113,43 @@ def copied_to(lab):
     pair.beta.stop()
 
 
+def differs(lab):
+    say("a difference is known to both sides, over restarts, until it is repaired")
+    pair = Pair(lab, {"db": {"data": SIZE}}, directory="differs")
+    alpha, beta = pair.alpha, pair.beta
+    pair.start()
+    write(alpha, 0, 8, MIB)
+    pair.caught_up("db")
+    with open(beta.volume("db", "data"), "r+b") as file:
+        file.seek(3 * MIB)
+        byte = file.read(1)[0]
+        file.seek(3 * MIB)
+        file.write(bytes([byte ^ 1]))
+    alpha.cli("verify", "db", ok=(4,))
+    for site in (alpha, beta):
+        check("holdfast verify db --to beta.example --repair" in shown(site, 4), f"{site.name} says nothing")
+    beta.kill_daemon("engine")  # not a clean stop: its stamps would be found changed
+    beta.start_daemon("engine")
+    alpha.kill_daemon("agent")
+    alpha.start_daemon("agent")
+    alpha.wait_serving("db")
+    beta.wait_streaming("db")
+    alpha.wait_group("db", "agent", "connected", lambda s: s["peers"][0]["connected"])
+    for site in (alpha, beta):
+        check("! db: " in shown(site, 4), f"{site.name} has forgotten")
+    check(beta.group("db", "engine")["standby"]["differing_ranges"] == 1, "the standby does not know")
+    alpha.cli("verify", "db", "--repair", ok=(0, 4))
+    alpha.wait_group("db", "agent", "repaired", lambda s: s["peers"][0]["verify"]["known_ranges"] == 0)
+    beta.wait_group("db", "engine", "told", lambda s: s["standby"]["differing_ranges"] == 0)
+    for site in (alpha, beta):
+        check("!" not in shown(site, 0), f"{site.name}: an alarm still")
+    pair.stop_and_compare()
+
+
 def test(lab):
     parted(lab)
     copied_to(lab)
+    differs(lab)
 
 
 main(test, "67")

@@ -312,8 +312,10 @@ static void found(struct stage *stage)
 	sim_check(stage->world, s->repaired_bytes == 0 && s->verified_seq == 0);
 	sim_check(stage->world, peer->verified_ranges == 2 && peer->starts == 1);
 	sim_check(stage->world, !stage->status.peers[0].needs_sync);
+	sim_check(stage->world, s->known_ranges == 2 && s->known_bytes == s->differing_bytes);
 	sim_check(stage->world, run_task(stage, &task) == 0);
 	stage_converge(stage, "copied");
+	sim_check(stage->world, status(stage)->verify.known_ranges == 0);
 	sim_check(stage->world, peer->data_bytes - copied == 131072 && peer->starts == 2);
 	sim_check(stage->world, verify(stage, false) == 0);
 	wait_verified(stage);
@@ -324,6 +326,52 @@ static void found(struct stage *stage)
 UNIT(test_found)
 {
 	stage_run_raw(found, 1, NULL);
+}
+
+/* It is known behind a restart, too: until it was sent again, or is found equal. A copy of
+ * something else does not make it forgotten, nor does the end of that copy on the standby. */
+static void remembered(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+	struct agent_task everything = { .kind = AGENT_RESYNC, .everything = true };
+
+	fill(stage);
+	stage_write(stage, 0, 0, 4096, 0);
+	stage_converge(stage, "written");
+	peer->content[0][70000] ^= 1;
+	sim_check(stage->world, verify(stage, false) == 0);
+	wait_verified(stage);
+	sim_check(stage->world, status(stage)->verify.known_ranges == 1);
+	stage_crash(stage, SIM_POWER);
+	sim_check(stage->world, stage_start(stage) == 0);
+	sim_check(stage->world, status(stage)->verify.known_ranges == 1 &&
+					stage->status.peers[0].verify.known_bytes == 65536);
+	sim_run_for(stage->world, SIM_SECOND);
+	sim_check(stage->world, status(stage)->connected);
+	peer->verified = 0;
+	dirty_set(stage->group->ships[0]->dirty, stage->group->volumes.list[1].id.id, 0, 65536);
+	sim_check(stage->world, run_task(stage, &(struct agent_task){ .kind = AGENT_RESYNC }) == 0);
+	sim_run_for(stage->world, SIM_SECOND);
+	sim_check(stage->world, !status(stage)->needs_sync);
+	sim_check(stage->world, stage->status.peers[0].verify.known_ranges == 1);
+	sim_check(stage->world, peer->verified == 1 && peer->verified_ranges == 1);
+	sim_check(stage->world, run_task(stage, &everything) == 0);
+	stage_converge(stage, "everything");
+	sim_run_for(stage->world, 100 * SIM_MS);
+	sim_check(stage->world, status(stage)->verify.known_ranges == 0);
+	peer->content[0][70000] ^= 1;
+	sim_check(stage->world, verify(stage, false) == 0);
+	wait_verified(stage);
+	sim_check(stage->world, status(stage)->verify.known_ranges == 1);
+	peer->content[0][70000] ^= 1; /* by somebody else */
+	sim_check(stage->world, verify(stage, false) == 0);
+	wait_verified(stage);
+	sim_check(stage->world, status(stage)->verify.known_ranges == 0);
+}
+
+UNIT(test_remembered)
+{
+	stage_run_raw(remembered, 1, NULL);
 }
 
 static void repaired(struct stage *stage)
@@ -670,6 +718,7 @@ int main(void)
 		cmocka_unit_test(test_resync),
 		cmocka_unit_test(test_verified),
 		cmocka_unit_test(test_found),
+		cmocka_unit_test(test_remembered),
 		cmocka_unit_test(test_repaired),
 		cmocka_unit_test(test_no_false_difference_beside_writes),
 		cmocka_unit_test(test_no_false_difference_in_a_segment),

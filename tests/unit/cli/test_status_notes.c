@@ -164,6 +164,8 @@ static void test_verify(void **state)
 	verify->active = false;
 	verify->differing_ranges = 2;
 	verify->differing_bytes = 128 * KIB;
+	verify->known_ranges = verify->differing_ranges;
+	verify->known_bytes = verify->differing_bytes;
 	verify->range_count = 1;
 	verify->ranges[0] = (struct status_range){ "data", 1048576, 65536 };
 	take(false);
@@ -171,6 +173,7 @@ static void test_verify(void **state)
 	says("holdfast verify db --to beta --repair");
 	says("\n    volume data, offset 1048576 (1.00 MiB), 64.0 KiB\n");
 	verify->repaired_bytes = verify->differing_bytes;
+	verify->known_ranges = verify->known_bytes = 0;
 	take(false);
 	silent("!");
 	says("which were sent again");
@@ -190,6 +193,12 @@ static void test_standby(void **state)
 	(void)state;
 	(void)snprintf(group->role, sizeof(group->role), "standby");
 	group->peer_count = 0;
+	(void)snprintf(group->node, sizeof(group->node), "beta");
+	group->differing_ranges = 3;
+	take(false);
+	says("! db: a verification found 3 ranges here");
+	says("holdfast verify db --to beta --repair");
+	group->differing_ranges = 0;
 	take(false);
 	says("not consistent yet: cannot be promoted");
 	group->ever_consistent = true;

@@ -342,8 +342,15 @@ static void verified(struct stage *stage)
 	send_verified(stage, 1, 1234, 2); /* not equal */
 	sim_run_for(stage->world, 20 * SIM_MS);
 	sim_check(stage->world, stage_status(stage)->verified_seq == 0);
+	sim_check(stage->world, stage->status.differing_ranges == 2);
+	stage_crash(stage, SIM_POWER);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	sim_check(stage->world, stage_status(stage)->differing_ranges == 2);
+	stage_resume(stage);
+	sim_run_for(stage->world, 50 * SIM_MS);
 	send_verified(stage, 1, 1234, 0);
 	sim_run_for(stage->world, 50 * SIM_MS);
+	sim_check(stage->world, stage_status(stage)->differing_ranges == 0);
 	stage_superblock(stage, &sb);
 	sim_check(stage->world, sb.verified_seq == 1 && sb.verified_time_ns == 1234);
 	stage_crash(stage, SIM_POWER);
@@ -351,6 +358,7 @@ static void verified(struct stage *stage)
 	sim_check(stage->world, stage_status(stage)->verified_seq == 1);
 	sim_check(stage->world, stage->status.verified_time_ns == 1234);
 	stage_resume(stage);
+	sim_run_for(stage->world, 50 * SIM_MS);
 	send_verified(stage, 2, 1234, 0);
 	stage_expect_bye(stage, "has not sent");
 }

@@ -296,12 +296,16 @@ static inline void superblock_random(struct superblock *sb, struct prng *prng)
 	sb->lost_writes = sample_number(prng);
 	sb->lost_bytes = sample_number(prng);
 	sb->lost_ns = sample_number(prng);
+	sb->differing_ranges = sample_number(prng);
+	sb->durable_time_ns = sample_number(prng);
 	for (i = 0; i < sb->peer_count; i++) {
 		sb->peers[i].needs_compare = prng_chance(prng, 1, 2);
 		sb->peers[i].verified_seq = sample_number(prng);
 		sb->peers[i].verified_time_ns = sample_number(prng);
 		sb->peers[i].copy_seq = sample_number(prng);
 		sb->peers[i].copy_time_ns = sample_number(prng);
+		sb->peers[i].differing_ranges = sample_number(prng);
+		sb->peers[i].differing_bytes = sample_number(prng);
 	}
 	for (i = 0; i < sb->volume_count; i++) {
 		sb->stamps[i].mtime_ns = sample_number(prng);

@@ -55,11 +55,13 @@ static void say_peers(const struct superblock *sb)
 
 		say("%s{\"node\":\"%s\",\"durable_seq\":%ju,\"released_seq\":%ju,\"needs_sync\":%s,"
 		    "\"needs_compare\":%s,\"verified_seq\":%ju,\"verified_time_ns\":%ju,"
-		    "\"copy_seq\":%ju,\"copy_time_ns\":%ju}",
+		    "\"copy_seq\":%ju,\"copy_time_ns\":%ju,\"differing_ranges\":%ju,"
+		    "\"differing_bytes\":%ju}",
 		    i > 0 ? "," : "", peer->node, (uintmax_t)peer->durable_seq,
 		    (uintmax_t)peer->released_seq, yes(peer->needs_sync), yes(peer->needs_compare),
 		    (uintmax_t)peer->verified_seq, (uintmax_t)peer->verified_time_ns,
-		    (uintmax_t)peer->copy_seq, (uintmax_t)peer->copy_time_ns);
+		    (uintmax_t)peer->copy_seq, (uintmax_t)peer->copy_time_ns,
+		    (uintmax_t)peer->differing_ranges, (uintmax_t)peer->differing_bytes);
 	}
 	say("]");
 }
@@ -127,9 +129,13 @@ static void say_superblock(const struct superblock *sb)
 		{ "handover_seq", sb->handover_seq },
 	};
 	const struct number rest[] = {
-		{ "verified_seq", sb->verified_seq }, { "verified_time_ns", sb->verified_time_ns },
-		{ "lost_writes", sb->lost_writes },   { "lost_bytes", sb->lost_bytes },
+		{ "verified_seq", sb->verified_seq },
+		{ "verified_time_ns", sb->verified_time_ns },
+		{ "lost_writes", sb->lost_writes },
+		{ "lost_bytes", sb->lost_bytes },
 		{ "lost_ns", sb->lost_ns },
+		{ "differing_ranges", sb->differing_ranges },
+		{ "durable_time_ns", sb->durable_time_ns },
 	};
 	char uuid[UUID_TEXT_BYTES];
 

@@ -210,7 +210,7 @@ static const struct field_case field_cases[] = {
 	{ "peer copy", AT(peers[0].copy_time_ns), 8, UINT64_MAX, 0 },
 	{ "peer behind the end", AT(peers[2].copy_seq), 8, 1, field },
 	{ "reserved", AT(reserved1), 1, 1, field },
-	{ "reserved", AT(reserved1) + 407, 1, 1, field },
+	{ "reserved", AT(reserved1) + 391, 1, 1, field },
 	{ "reserved", AT(reserved4), 1, 1, field },
 	{ "reserved", AT(reserved4) + 9207, 1, 1, field },
 	{ "undo bytes of no log", AT(undo_bytes), 8, 1, field },
@@ -309,6 +309,8 @@ static void test_random(void **state)
 		assert_int_equal(decoded.lost_writes, sb.lost_writes);
 		assert_int_equal(decoded.lost_bytes, sb.lost_bytes);
 		assert_int_equal(decoded.lost_ns, sb.lost_ns);
+		assert_int_equal(decoded.differing_ranges, sb.differing_ranges);
+		assert_int_equal(decoded.durable_time_ns, sb.durable_time_ns);
 	}
 }
 

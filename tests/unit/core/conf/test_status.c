@@ -51,6 +51,8 @@ static void fill_verify(struct status_verify *verify)
 		.differing_ranges = number(),
 		.differing_bytes = number(),
 		.repaired_bytes = number(),
+		.known_ranges = number(),
+		.known_bytes = number(),
 		.range_count = 2,
 		.verified_seq = number(),
 		.verified_time_ns = UINT64_C(1780000000000000002),
@@ -617,6 +619,10 @@ static void test_protected(void **state)
 	s->diverged = s->kept = false;
 	s->consistent = true;
 	s->syncing = false;
+	s->differing_ranges = 1;
+	assert_true(status_differs(s) && !status_is_protected(s));
+	s->differing_ranges = 0;
+	assert_true(!status_differs(s) && status_is_protected(s));
 	(void)snprintf(s->state, sizeof(s->state), "failed");
 	assert_false(status_is_protected(s));
 
@@ -625,6 +631,10 @@ static void test_protected(void **state)
 	s->peer_count = 2;
 	s->peers[1].connected = true;
 	assert_true(status_is_protected(s));
+	s->peers[1].verify.known_ranges = 1;
+	assert_true(status_differs(s) && !status_is_protected(s));
+	s->peers[1].verify.known_ranges = 0;
+	assert_true(!status_differs(s) && status_is_protected(s));
 	s->peers[1].lag.ns = 2 * NS_PER_S;
 	assert_false(status_is_protected(s));
 	s->peers[1].lag.ns = 0;
