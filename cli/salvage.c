@@ -122,19 +122,21 @@ static json_t *time_json(uint64_t ns)
 
 json_t *salvage_info_json(const struct salvage_info *info)
 {
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:s}", "id",
-			 info->name, "epoch", (json_int_t)info->epoch, "first_seq",
-			 (json_int_t)info->first_seq, "last_seq", (json_int_t)info->last_seq,
-			 "records", (json_int_t)info->records, "bytes", (json_int_t)info->bytes,
-			 "file_bytes", (json_int_t)info->file_bytes, "first_time",
-			 time_json(info->first_time_ns), "last_time", time_json(info->last_time_ns),
-			 "whole", (int)info->whole, "problem", info->problem);
+	return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:s}", "id",
+			 info->name, "lacks_seq",
+			 info->lacks_seq ? json_integer((json_int_t)info->lacks_seq) : json_null(),
+			 "epoch", (json_int_t)info->epoch, "first_seq", (json_int_t)info->first_seq,
+			 "last_seq", (json_int_t)info->last_seq, "records",
+			 (json_int_t)info->records, "bytes", (json_int_t)info->bytes, "file_bytes",
+			 (json_int_t)info->file_bytes, "first_time", time_json(info->first_time_ns),
+			 "last_time", time_json(info->last_time_ns), "whole", (int)info->whole,
+			 "problem", info->problem);
 }
 
 static void add_line(struct libscols_table *table, const struct salvage_info *info)
 {
 	struct libscols_line *line = scols_table_new_line(table, NULL);
-	char text[64];
+	char text[64], lacks[64];
 
 	(void)scols_line_set_data(line, 0, info->name);
 	(void)snprintf(text, sizeof(text), "%" PRIu64, info->epoch);
@@ -150,7 +152,12 @@ static void add_line(struct libscols_table *table, const struct salvage_info *in
 		line, 6, info->first_time_ns ? timefmt_ms(info->first_time_ns, text) : "-");
 	(void)scols_line_set_data(line, 7,
 				  info->last_time_ns ? timefmt_ms(info->last_time_ns, text) : "-");
-	(void)scols_line_set_data(line, 8, info->whole ? "whole" : info->problem);
+	(void)snprintf(lacks, sizeof(lacks), "lacks %" PRIu64 " to %" PRIu64, info->lacks_seq,
+		       info->first_seq - 1);
+	(void)scols_line_set_data(line, 8,
+				  !info->whole	    ? info->problem
+				  : info->lacks_seq ? lacks
+						    : "whole");
 }
 
 static int list_table(const struct salvage_view *view, const struct salvage_info *list,

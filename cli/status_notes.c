@@ -87,6 +87,13 @@ static void say_ownership(const struct notes *notes)
 		    "lacks; stop that one and go on with what is here: holdfast promote %s "
 		    "--force; or go on with what is there: holdfast accept %s on that node",
 		    s->common_seq, s->source[0] ? ", " : "", s->source, s->name, s->name);
+	else if (s->diverged && s->salvage_missing)
+		say(notes, "! ",
+		    "holds writes behind seq %" PRIu64 " that the ruling history%s%s does not "
+		    "have; the first %" PRIu64 " of them are not in its journal any more: their "
+		    "content is on its volumes only and cannot become salvage; copy the volumes if "
+		    "it is wanted, then: holdfast demote %s --without-salvage",
+		    s->common_seq, ruler[0] ? " of " : "", ruler, s->salvage_missing, s->name);
 	else if (s->diverged)
 		say(notes, "! ",
 		    "holds writes behind seq %" PRIu64 " that the ruling history%s%s does not "

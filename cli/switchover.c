@@ -237,8 +237,8 @@ static void show_own(const char *group, const struct superblock *sb, const json_
 		       units_format_size(own->bytes, size), timefmt_ms(own->first_time_ns, from),
 		       timefmt_ms(own->last_time_ns, to));
 	if (known && read && own->first_seq > own->common_seq + 1)
-		printf("  not kept          seq %" PRIu64 " to %" PRIu64
-		       ": the journal holds them no more\n",
+		printf("  no salvage        seq %" PRIu64 " to %" PRIu64
+		       ": not in the journal any more, their content is on the volumes only\n",
 		       own->common_seq + 1, own->first_seq - 1);
 	(void)fflush(stdout);
 }
@@ -267,7 +267,9 @@ static int look(const struct cli *cli, const char *group)
 int cli_demote(struct cli *cli, int argc, char **argv)
 {
 	const char *expect = NULL;
+	bool without = false;
 	const struct cli_option options[] = {
+		{ "without-salvage", 0, CLI_FLAG, &without, NULL },
 		{ "expect-epoch", 0, CLI_TEXT, NULL, &expect },
 	};
 	char question[200];
@@ -286,11 +288,13 @@ int cli_demote(struct cli *cli, int argc, char **argv)
 	if (code != EXIT_OK)
 		return code;
 	(void)snprintf(question, sizeof(question),
-		       "Keep that as salvage, and let this copy of %s follow the ruling history?",
-		       argv[first]);
+		       "Keep that as salvage%s, and let this copy of %s follow the ruling history?",
+		       without ? ", give up what cannot be kept" : "", argv[first]);
 	if (!cli_confirm(cli, question))
 		return cli_fail(cli, EXIT_REFUSED, "declined", "", "nothing was done");
 	body = json_object();
+	if (without)
+		json_object_set_new(body, "without_salvage", json_true());
 	put_epoch(body, expect, epoch);
 	code = doc_post(cli, "engine", argv[first], "demote", body, DEMOTE_TIMEOUT_MS, &json);
 	if (code != EXIT_OK)

@@ -21,8 +21,10 @@ const struct cli_verb cli_verbs[] = {
 	  "      --to NODE          the standby, where there are several\n"
 	  "      --timeout T        hold writes at most that long (30 s): seconds, or 500ms\n"
 	  "      --expect-epoch N   refuse unless N is the current epoch\n" },
-	{ "demote", cli_demote, "GROUP [--expect-epoch N]",
+	{ "demote", cli_demote, "GROUP [--without-salvage] [--expect-epoch N]",
 	  "let a fenced or diverged copy follow; what only it has becomes salvage",
+	  "      --without-salvage  also where its journal no longer holds all of that: the\n"
+	  "                         content of the rest, on its volumes only, is overwritten\n"
 	  "      --expect-epoch N   refuse unless N is the current epoch of this copy\n" },
 	{ "accept", cli_accept, "GROUP --expect-epoch N",
 	  "serve a primary that is held, with what is here, under a higher epoch",

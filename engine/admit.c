@@ -133,6 +133,16 @@ static int admit_history(struct engine_group *group, const struct link_hello *he
 			      ") does not have: the primary is older than its standby; promote the "
 			      "standby, or accept the primary's state there",
 			      held_seq, hello->head.seq);
+	if (rejoin_missing(group, common_seq))
+		return refuse(
+			group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
+			"the copy here holds writes %" PRIu64 " to %" PRIu64
+			" that the primary's history does not have; the first %" PRIu64
+			" are not in its journal any more and cannot become salvage: copy its "
+			"volumes if they are wanted, then holdfast demote %s "
+			"--without-salvage here",
+			common_seq + 1, held_seq, rejoin_missing(group, common_seq),
+			group->conf->name);
 	return refuse(group, ret, LINK_REFUSE_DIVERGED, sb->epoch,
 		      "the copy here holds writes %" PRIu64 " to %" PRIu64
 		      " that the primary's history does not have; holdfast demote %s here keeps "
@@ -283,8 +293,8 @@ void admit_adopt(struct engine_group *group)
 	sb->history_count = hello->history_count;
 	memset(sb->history, 0, sizeof(sb->history));
 	memcpy(sb->history, hello->history, hello->history_count * sizeof(sb->history[0]));
-	sb->flags &= ~(uint32_t)(SUPERBLOCK_CLEAN | SUPERBLOCK_REJOIN | SUPERBLOCK_HANDOVER |
-				 SUPERBLOCK_HELD);
+	sb->flags &= ~(uint32_t)(SUPERBLOCK_CLEAN | SUPERBLOCK_REJOIN | SUPERBLOCK_REJOIN_LOSS |
+				 SUPERBLOCK_HANDOVER | SUPERBLOCK_HELD);
 	memset(sb->handover_node, 0, sizeof(sb->handover_node));
 	sb->handover_seq = 0;
 	memset(sb->stamps, 0, sizeof(sb->stamps));

@@ -79,8 +79,15 @@ static void run(struct engine_control *control, const struct control_request *re
 void engine_control_demote(void *owner, const struct control_request *request,
 			   struct control_response *response)
 {
-	struct engine_task task = { .kind = ENGINE_REJOIN };
+	const json_t *without = json_object_get(request->body, "without_salvage");
+	struct engine_task task = { .kind = ENGINE_REJOIN,
+				    .without_salvage = json_is_true(without) };
 
+	if (without && !json_is_boolean(without)) {
+		control_fail(response, EXIT_USAGE, "bad-request", "see docs/reference.md",
+			     "without_salvage must be true or false");
+		return;
+	}
 	run(owner, request, &task, "demote", "demoted", response);
 }
 

@@ -96,6 +96,7 @@ struct engine_task {
 	/* in */
 	enum engine_task_kind kind;
 	const char *volume, *path;
+	bool without_salvage; /* ENGINE_REJOIN: also what the journal no longer holds is given up */
 	bool has_expect_epoch;
 	uint64_t expect_epoch;
 	/* out */

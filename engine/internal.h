@@ -489,6 +489,9 @@ enum {
 uint64_t rejoin_common(const struct engine_group *group, const struct link_hello *hello);
 /* Whether a primary that lacks what we hold may have us follow it all the same. */
 bool rejoin_approved(const struct engine_group *group, const struct link_hello *hello);
+/* Records behind `common_seq` that the journal no longer holds: their content is on the volumes
+ * only, mixed with what came later. */
+uint64_t rejoin_missing(const struct engine_group *group, uint64_t common_seq);
 /* Remembers for the status that a primary came which lacks what is here, if that is so. */
 void rejoin_note(struct engine_group *group, const struct link_hello *hello);
 /* What the journal holds may yet become salvage: nothing of it expires. */

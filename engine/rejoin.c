@@ -11,11 +11,13 @@
  * says so (REFUSE): then nothing is known to be common.
  *
  * Invariant V2: nothing of this copy is given up (START accepted) before the records behind the
- * common seq are durable in a salvage file, as far as the journal holds them. Invariant V3: the
- * ranges sent cover everything that those records wrote; where that is not known, the chain value
- * at the common seq is not told, and the primary copies everything. Ranges that are too large cost
- * time only. They need not survive a crash: until START is stored the journal holds the records,
- * and from then on the primary's dirty map, which was durable before it sent START, has them.
+ * common seq are durable in a salvage file, as far as the journal holds them. Invariant V5: where
+ * it does not hold all of them, nothing is given up before the operator has said so with that in
+ * mind: REJOIN_LOSS, which no configuration stands in for. Invariant V3: the ranges sent cover
+ * everything that those records wrote; where that is not known, the chain value at the common seq
+ * is not told, and the primary copies everything. Ranges that are too large cost time only. They
+ * need not survive a crash: until START is stored the journal holds the records, and from then on
+ * the primary's dirty map, which was durable before it sent START, has them.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -50,7 +52,21 @@ bool rejoin_approved(const struct engine_group *group, const struct link_hello *
 	 * it overwrite that. */
 	if (hello->epoch <= sb->epoch)
 		return false;
+	/* What no salvage can hold is given up by an explicit word only (V5). */
+	if (!(sb->flags & SUPERBLOCK_REJOIN_LOSS) &&
+	    rejoin_missing(group, rejoin_common(group, hello)))
+		return false;
 	return (sb->flags & SUPERBLOCK_REJOIN) || group->conf->rejoin_auto;
+}
+
+uint64_t rejoin_missing(const struct engine_group *group, uint64_t common_seq)
+{
+	const struct journal *journal = &group->journal;
+
+	if (!group->journal_open || common_seq >= journal->durable_seq)
+		return 0;
+	return sub_floor_u64(min_u64(journal_oldest_seq(journal), journal->durable_seq + 1),
+			     common_seq + 1);
 }
 
 static void remembered(struct io_op *op, int64_t res)
@@ -387,6 +403,24 @@ void rejoin_task(struct engine_group *group)
 			    "the standby, or accept the primary's state there first");
 		return;
 	}
+	if (!group->task->without_salvage && group->rejoin.diverged &&
+	    rejoin_missing(group, group->rejoin.common_seq)) {
+		uint64_t common_seq = group->rejoin.common_seq,
+			 missing = rejoin_missing(group, common_seq);
+
+		task_finish(
+			group, -EPERM,
+			"of the writes %" PRIu64 " to %" PRIu64
+			" that the ruling history does not have, the journal here no longer "
+			"holds %" PRIu64 " to %" PRIu64
+			": their content is on the volumes only and cannot become salvage; copy "
+			"the volumes first if it is wanted, then repeat with --without-salvage",
+			common_seq + 1, group->journal.durable_seq, common_seq + 1,
+			common_seq + missing);
+		return;
+	}
 	sb->flags |= SUPERBLOCK_REJOIN;
+	if (group->task->without_salvage)
+		sb->flags |= SUPERBLOCK_REJOIN_LOSS;
 	task_store(group, "rejoin agreed");
 }

@@ -112,6 +112,7 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->suspect = sb->flags & SUPERBLOCK_SUSPECT;
 	s->diverged = group->rejoin.diverged;
 	s->common_seq = group->rejoin.common_seq;
+	s->salvage_missing = s->diverged ? rejoin_missing(group, s->common_seq) : 0;
 	s->lag = (struct status_lag)STATUS_LAG_UNKNOWN;
 	s->journal_full_ns = UINT64_MAX;
 	s->verified_seq = sb->verified_seq;

@@ -107,6 +107,8 @@ static void primary_opened(struct io_op *op, int64_t res)
 		sb->fenced_by_epoch = sb->epoch;
 		memset(sb->fenced_by, 0, sizeof(sb->fenced_by));
 		sb->flags |= SUPERBLOCK_REJOIN;
+		if (group->task && group->task->without_salvage)
+			sb->flags |= SUPERBLOCK_REJOIN_LOSS;
 		/* CLEAN stays, and its stamps: they are looked at when it is opened. */
 		sb->flags &= ~(uint32_t)SUPERBLOCK_HELD;
 		group->state_op.done = demoted;

@@ -10,7 +10,8 @@
 #define SUPERBLOCK_FLAGS                                                                           \
 	(SUPERBLOCK_CLEAN | SUPERBLOCK_EVER_CONSISTENT | SUPERBLOCK_SYNCING |                      \
 	 SUPERBLOCK_PROMOTING | SUPERBLOCK_REJOIN | SUPERBLOCK_HANDOVER | SUPERBLOCK_HELD |        \
-	 SUPERBLOCK_SELF_DIRTY | SUPERBLOCK_ROLLBACK | SUPERBLOCK_DISTRUST | SUPERBLOCK_SUSPECT)
+	 SUPERBLOCK_SELF_DIRTY | SUPERBLOCK_ROLLBACK | SUPERBLOCK_DISTRUST | SUPERBLOCK_SUSPECT |  \
+	 SUPERBLOCK_REJOIN_LOSS)
 
 /* ---- rules ------------------------------------------------------------------------------------
  */

@@ -60,6 +60,8 @@ enum superblock_flags {
 	SUPERBLOCK_SUSPECT = 1u << 10, /* a volume was changed behind the daemon's back: the content
 					  is not known to be that of the position, until a copy
 					  of everything has ended or the operator accepts it */
+	SUPERBLOCK_REJOIN_LOSS = 1u << 11, /* REJOIN, and what no salvage can hold is given up, too
+					    */
 };
 
 struct history_entry {

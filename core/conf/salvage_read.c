@@ -16,6 +16,7 @@
 #include "core/base/units.h"
 
 #define ZEROES_BYTES (1u << 20)
+#define LACKS	     "-lacks-"
 
 /* ---- names ------------------------------------------------------------------------------------
  */
@@ -33,7 +34,7 @@ static bool take_number(const char **at, uint64_t *ret)
 	return units_parse_u64(digits, ret) == 0;
 }
 
-/* EPOCH-FIRST-LAST, or that with .NUMBER. */
+/* EPOCH-FIRST-LAST, then -lacks-ASKED, then .NUMBER, both or none of them. */
 static bool parse_name(const char *name, struct salvage_info *info)
 {
 	const char *at = name;
@@ -44,6 +45,12 @@ static bool parse_name(const char *name, struct salvage_info *info)
 	    !take_number(&at, &info->first_seq) || *at++ != '-' ||
 	    !take_number(&at, &info->last_seq))
 		return false;
+	if (strncmp(at, LACKS, strlen(LACKS)) == 0) {
+		at += strlen(LACKS);
+		if (!take_number(&at, &info->lacks_seq) || info->lacks_seq < 1 ||
+		    info->lacks_seq >= info->first_seq)
+			return false;
+	}
 	if (*at == '.') {
 		at++;
 		if (!take_number(&at, &number))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Salvage files read back: GROUPDIR/salvage/EPOCH-FIRST-LAST, journal segments one behind the other
- * (core/group/salvage.h writes them). For the command and for daemons' control threads: blocking
- * file reads, any thread, no state between calls.
+ * Salvage files read back: GROUPDIR/salvage/EPOCH-FIRST-LAST[-lacks-ASKED][.NUMBER], journal
+ * segments one behind the other (core/group/salvage.h writes them). For the command and for
+ * daemons' control threads: blocking file reads, any thread, no state between calls.
  */
 #ifndef HOLDFAST_CORE_CONF_SALVAGE_READ_H
 #define HOLDFAST_CORE_CONF_SALVAGE_READ_H
@@ -14,9 +14,11 @@
 #include "proto/segment.h"
 
 struct salvage_info {
-	char name[96];			     /* of the file */
+	char name[128];			     /* of the file */
 	uint64_t epoch, first_seq, last_seq; /* by its name */
-	uint64_t records, bytes;	     /* that are there; bytes of volume content */
+	uint64_t
+		lacks_seq; /* from here to first_seq - 1 nothing could be kept; 0 = nothing lacks */
+	uint64_t records, bytes; /* that are there; bytes of volume content */
 	uint64_t file_bytes;
 	uint64_t first_time_ns, last_time_ns; /* wall clock of the writer; 0 = none */
 	bool whole;			      /* everything up to last_seq is there and sound */

@@ -114,8 +114,9 @@ struct status_group {
 	bool diverged; /* it holds what the ruling history does not, and waits for the operator's
 			  word */
 	uint64_t common_seq;
-	bool suspect;	   /* a volume was changed behind the daemon's back */
-	uint64_t salvages; /* kept in the group directory */
+	uint64_t salvage_missing; /* diverged: so many of those are no longer in the journal */
+	bool suspect;		  /* a volume was changed behind the daemon's back */
+	uint64_t salvages;	  /* kept in the group directory */
 	uint64_t verified_seq, verified_time_ns;
 	uint64_t differing_ranges; /* from its primary, known and not repaired */
 	/* memory */

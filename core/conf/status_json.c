@@ -74,6 +74,7 @@ static const struct field group_fields[] = {
 	FIELD(status_group, "journal", "released_seq", U64, released_seq),
 	FIELD(status_group, NULL, "held", TEXT, held),
 	FIELD(status_group, NULL, "diverged", BOOL, diverged),
+	FIELD(status_group, NULL, "salvage_missing", U64, salvage_missing),
 	FIELD(status_group, NULL, "suspect", BOOL, suspect),
 	FIELD(status_group, NULL, "salvages", U64, salvages),
 	FIELD(status_group, "write_set", "bytes", U64, write_set_bytes),

@@ -119,6 +119,9 @@ static void name_file(struct salvage *salvage, char path[GROUP_PATH_MAX])
 	int len = snprintf(result->name, sizeof(result->name), "%" PRIu64 "-%" PRIu64 "-%" PRIu64,
 			   salvage->epoch, result->first_seq, salvage->last_seq);
 
+	if (result->first_seq > salvage->asked_seq)
+		len += snprintf(result->name + len, sizeof(result->name) - (size_t)len,
+				"-lacks-%" PRIu64, salvage->asked_seq);
 	if (salvage->names > 0)
 		snprintf(result->name + len, sizeof(result->name) - (size_t)len, ".%u",
 			 salvage->names + 1);

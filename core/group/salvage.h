@@ -4,7 +4,8 @@
  * overwrites them.
  *
  * One file GROUPDIR/salvage/EPOCH-FIRST-LAST (epoch of its first record, first and last seq): the
- * journal's segments as they lie there, back to back from offset 0. `holdfast salvage` reads it
+ * journal's segments as they lie there, back to back from offset 0. Where the journal no longer
+ * held the records from ASKED on, the name ends with -lacks-ASKED. `holdfast salvage` reads it
  * (core/conf/salvage_read.h).
  *
  * Invariant V1: when salvage_run() completes with 0, every record of the range that the journal
@@ -19,7 +20,7 @@
 
 #include "core/group/journal.h"
 
-#define SALVAGE_NAME_MAX 79u
+#define SALVAGE_NAME_MAX 111u
 
 struct salvage;
 

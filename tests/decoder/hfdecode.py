@@ -178,7 +178,7 @@ def chain_root(group):
 SLOT_BYTES = 32768
 _SB = struct.Struct("<4sIQQQQ16sB3sI64sQQ128sQIIQQQQQQQQQQIIIIQQQQQQQQ128sQQQQQQQ392s")
 _PEER = struct.Struct("<128sQQI4sQQQQQQ56s")
-ROLLBACK, HANDOVER, FLAGS = 256, 32, 2047
+ROLLBACK, HANDOVER, FLAGS = 256, 32, 4095
 _SB_FIELDS = ("applied_seq", "applied_bytes", "applied_chain", "applied_off", "durable_seq",
               "sync_end_seq", "heard_head_seq", "heard_head_bytes", "heard_time_ns",
               "promoted_time_ns", "volume_count", "history_count", "peer_count",

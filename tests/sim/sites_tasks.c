@@ -91,6 +91,8 @@ void place_rejoin(struct place *place)
 	rejoining = sim_alloc(place->sites->world, sizeof(*rejoining));
 	rejoining->place = place;
 	rejoining->task.kind = ENGINE_REJOIN;
+	/* Refused without it, and then asked again. */
+	rejoining->task.without_salvage = sim_chance(place->sites->world, 700000);
 	rejoining->task.done = rejoined;
 	place->tasking = true;
 	engine_group_task(place->engine, &rejoining->task);

@@ -27,6 +27,16 @@ static int demote(struct stage *stage, struct engine_task *task)
 	return task->res;
 }
 
+static int demote_without(struct stage *stage, struct engine_task *task)
+{
+	*task = (struct engine_task){ .kind = ENGINE_REJOIN,
+				      .without_salvage = true,
+				      .done = on_task };
+	engine_group_task(stage->group, task);
+	sim_check(stage->world, sim_run_until(stage->world, task_is_done, task, STAGE_LIMIT));
+	return task->res;
+}
+
 /* Ten records, one to a segment, 64 KiB apart on volume 0. */
 static void fill(struct stage *stage)
 {
@@ -355,7 +365,19 @@ UNIT(test_parted_unseen)
 	stage_run_sized(parted_unseen, 1, VOLUME_BYTES, 0, 0);
 }
 
-/* Records that the journal no longer holds: the ranges are not known, so none is told (V3). */
+static bool is_kept(struct stage *stage)
+{
+	char path[96];
+	uint64_t oldest = stage_status(stage)->journal_oldest_seq;
+
+	snprintf(path, sizeof(path), STAGE_DIR "/salvage/1-%lu-%lu-lacks-%u", (unsigned long)oldest,
+		 (unsigned long)stage->status.durable_seq, COMMON + 1);
+	return sim_file_size(stage->standby, path) > 0;
+}
+
+/* Records that the journal no longer holds cannot become salvage: they are not given up by
+ * configuration, nor by a word that does not say so (V5), also after a restart. And the ranges are
+ * not known, so none is told (V3). */
 static void reaches_back(struct stage *stage)
 {
 	struct engine_task task;
@@ -369,13 +391,31 @@ static void reaches_back(struct stage *stage)
 	}
 	sim_check(stage->world, stage_status(stage)->journal_oldest_seq > COMMON + 1);
 	part(stage, 2, COMMON, 0);
+	stage->group_conf.rejoin_auto = true;
 	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
-	sim_check(stage->world, demote(stage, &task) == 0);
+	sim_check(stage->world, strstr(stage->refuse.text, "--without-salvage") != NULL);
+	sim_check(stage->world, stage_status(stage)->salvage_missing ==
+					stage->status.journal_oldest_seq - COMMON - 1);
+	sim_check(stage->world, demote(stage, &task) == -EPERM);
+	sim_check(stage->world, strstr(task.text, "--without-salvage") != NULL);
+	/* Not even when it is said again before a primary has come. */
+	stage_stop_engine(stage);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	sim_check(stage->world, demote(stage, &task) == -EALREADY); /* as far as it knows now */
+	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	sim_check(stage->world, demote(stage, &task) == -EPERM);
+	sim_check(stage->world, !is_kept(stage));
+	sim_check(stage->world, demote_without(stage, &task) == 0);
+	stage_crash(stage, SIM_POWER);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
 	stage_dial(stage);
 	sim_check(stage->world, stage_until(stage, ranges_are_there));
 	sim_check(stage->world, stage->welcome.diverged && !stage->welcome.common_chain &&
 					!stage->welcome.ranges);
+	sim_check(stage->world, is_kept(stage));
 	follow(stage);
+	stage_superblock(stage, &sb);
+	sim_check(stage->world, !(sb.flags & (SUPERBLOCK_REJOIN | SUPERBLOCK_REJOIN_LOSS)));
 }
 
 UNIT(test_reaches_back)

@@ -272,7 +272,7 @@ static inline void superblock_random(struct superblock *sb, struct prng *prng)
 					  SUPERBLOCK_REJOIN,   SUPERBLOCK_HANDOVER,
 					  SUPERBLOCK_HELD,     SUPERBLOCK_SELF_DIRTY,
 					  SUPERBLOCK_ROLLBACK, SUPERBLOCK_DISTRUST,
-					  SUPERBLOCK_SUSPECT };
+					  SUPERBLOCK_SUSPECT,  SUPERBLOCK_REJOIN_LOSS };
 	uint32_t i;
 
 	superblock_sample(sb, (uint32_t)prng_below(prng, GROUP_VOLUMES_MAX + 1),
