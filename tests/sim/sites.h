@@ -142,6 +142,7 @@ struct place {
 
 	struct engine_group *engine;
 	bool engine_up, engine_elsewhere, engine_stopping, initing;
+	bool init_cut; /* an init was cut short, or failed: it is simply run again */
 	bool at_rest; /* the engine stopped cleanly, to be looked at: not started again by itself */
 	bool promoting, tasking, handed;
 	int rejoin_res;

@@ -166,6 +166,7 @@ static void made(struct io_op *op, int64_t res)
 	struct place *place = making->place;
 
 	place->initing = false;
+	place->init_cut = res != 0;
 	if (res && !place->sites->failing_ok)
 		sim_fail(place->sites->world, "init of %s: %s", place->site->name,
 			 making->init.error);

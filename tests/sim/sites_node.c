@@ -385,7 +385,8 @@ void place_start_engine(struct place *place)
 	if (place->engine || place->initing || place->at_rest ||
 	    !sim_node_is_up(place->site->engine_node))
 		return;
-	if (sim_file_size(place->site->engine_node, path_of(place, "superblock")) < 0) {
+	if (place->init_cut ||
+	    sim_file_size(place->site->engine_node, path_of(place, "superblock")) < 0) {
 		place_init(place, GROUP_STANDBY, NULL); /* the next tick starts it */
 		return;
 	}
@@ -408,6 +409,7 @@ static void engine_lost(struct place *place)
 {
 	place->engine = NULL;
 	place->engine_up = place->engine_elsewhere = place->engine_stopping = false;
+	place->init_cut |= place->initing;
 	place->initing = place->promoting = place->tasking = place->at_rest = false;
 }
 
