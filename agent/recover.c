@@ -13,6 +13,8 @@
 #include <string.h>
 
 #include "agent/internal.h"
+#include "core/base/log.h"
+#include "core/conf/peek.h"
 
 static void replay_next(struct agent_group *group);
 
@@ -280,6 +282,17 @@ static bool has_stamps(const struct superblock *sb)
 	return false;
 }
 
+/* They are not served, and nothing of them is replicated: that must not go unnoticed. */
+static void tell_lacking(const struct agent_group *group)
+{
+	char text[STATUS_TEXT_MAX];
+
+	if (peek_lacking(group->conf, &group->dir.sb, text, sizeof(text))[0])
+		log_warning("the configuration names volumes that the group does not have: they "
+			    "are not replicated; holdfast volume add takes them in",
+			    "group=%s volumes=\"%s\"", group->conf->name, text);
+}
+
 static void dir_opened(struct io_op *op, int64_t res)
 {
 	struct agent_group *group = container_of(op, struct agent_group, recover_op);
@@ -315,6 +328,7 @@ static void dir_opened(struct io_op *op, int64_t res)
 		return;
 	}
 	group->volumes_open = true;
+	tell_lacking(group);
 	if (has_stamps(sb)) {
 		group->recover_op.done = looked_at;
 		stamp_take(&group->stamp, &group->volumes, group->stamps, &group->recover_op);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "agent/ship.h"
+#include "core/conf/peek.h"
 
 static const char *state_text(const struct agent_group *group)
 {
@@ -132,6 +133,8 @@ void agent_group_status(struct agent_group *group, struct status_group *ret_stat
 	syncmode_status(group, s);
 	ladder_status(group, s);
 	fill_volumes(group, s);
+	if (group->volumes_open)
+		(void)peek_lacking(group->conf, sb, s->lacking, sizeof(s->lacking));
 	for (unsigned i = 0; i < group->ship_count; i++)
 		ship_status(group->ships[i], &s->peers[s->peer_count++]);
 }

@@ -184,7 +184,8 @@ static void check_volume(struct doctor *doctor, const struct conf_group *group,
 			   "%.160s is smaller than the volume", volume->path);
 	else if (sb && want == 0)
 		doctor_say(doctor, FINDING_FAIL, check,
-			   "the group was made without it: take it out of the configuration",
+			   "take it in with holdfast volume add on the primary, or take it out of "
+			   "the configuration",
 			   "the group's superblock does not know it");
 	else
 		doctor_say(doctor, FINDING_OK, check, "", "%.180s, %s", volume->path,

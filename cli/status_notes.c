@@ -176,6 +176,18 @@ static void say_differing(const struct notes *notes, const struct status_peer *p
 			      units_format_size(verify->ranges[i].len, len));
 }
 
+static void say_lacking(const struct notes *notes)
+{
+	const struct status_group *s = notes->group;
+
+	if (s->lacking[0])
+		say(notes, "! ",
+		    "the configuration names volumes that the group does not have, and that "
+		    "nothing replicates: %s; take them in, on the primary: holdfast volume add %s "
+		    "NAME; or take them out of the configuration",
+		    s->lacking, s->name);
+}
+
 static void say_differs(const struct notes *notes)
 {
 	const struct status_group *s = notes->group;
@@ -278,6 +290,7 @@ void status_notes(FILE *out, const struct status_group *status, bool all, uint64
 	say_undo_full(&notes);
 	for (unsigned i = 0; !standby && i < status->peer_count; i++)
 		say_differing(&notes, &status->peers[i]);
+	say_lacking(&notes);
 	if (standby)
 		say_differs(&notes);
 	else

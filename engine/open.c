@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "core/base/err.h"
+#include "core/base/log.h"
+#include "core/conf/peek.h"
 #include "core/group/openings.h"
 #include "engine/internal.h"
 
@@ -151,6 +153,17 @@ static int relax_alignment(struct engine_group *group)
 	return 0;
 }
 
+/* They are not served, and nothing of them is replicated: that must not go unnoticed. */
+static void tell_lacking(const struct engine_group *group)
+{
+	char text[STATUS_TEXT_MAX];
+
+	if (peek_lacking(group->conf, &group->dir.sb, text, sizeof(text))[0])
+		log_warning("the configuration names volumes that the group does not have: they "
+			    "are not replicated; holdfast volume add takes them in",
+			    "group=%s volumes=\"%s\"", group->conf->name, text);
+}
+
 static int open_volumes(struct engine_group *group)
 {
 	struct volume_path paths[GROUP_VOLUMES_MAX];
@@ -167,6 +180,7 @@ static int open_volumes(struct engine_group *group)
 	if (r)
 		return r;
 	group->volumes_open = true;
+	tell_lacking(group);
 	/* What an earlier process copied may be in a cache only: a flush has to cover that, too. */
 	for (unsigned i = 0; i < group->volumes.count; i++)
 		group->volumes.list[i].dirty = group->dir.sb.flags & SUPERBLOCK_SYNCING;

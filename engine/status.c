@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/conf/peek.h"
 #include "engine/internal.h"
 
 static const char *role_text(const struct engine_group *group)
@@ -135,4 +136,6 @@ void engine_group_status(struct engine_group *group, struct status_group *ret_st
 	s->write_set_bytes = group->ring.used_bytes;
 	s->write_set_max_bytes = group->ring.size_bytes;
 	fill_volumes(group, s);
+	if (group->volumes_open)
+		(void)peek_lacking(group->conf, sb, s->lacking, sizeof(s->lacking));
 }

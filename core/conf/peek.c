@@ -155,3 +155,29 @@ void peek_status(const struct superblock *sb, const char *node, struct status_gr
 		volume->size_bytes = sb->volumes[i].size_bytes;
 	}
 }
+
+static bool has_volume(const struct superblock *sb, const char *name)
+{
+	for (uint32_t i = 0; i < sb->volume_count; i++) {
+		if (strcmp(sb->volumes[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+const char *peek_lacking(const struct conf_group *conf, const struct superblock *sb, char *text,
+			 size_t text_max)
+{
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < conf->volume_count; i++) {
+		const char *name = conf->volumes[i].name;
+
+		/* Names have at most 63 bytes; what does not fit as a whole is left out. */
+		if (has_volume(sb, name) || at + strlen(name) + 3 > text_max)
+			continue;
+		at += (size_t)snprintf(text + at, text_max - at, "%s%s", at ? ", " : "", name);
+	}
+	return text;
+}

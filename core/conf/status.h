@@ -131,6 +131,7 @@ struct status_group {
 	struct status_sync sync;
 	uint64_t received_bytes, received_segments, rejected_epoch, rejected_corrupt;
 	uint64_t rpo_objective_ns, rto_objective_ns;
+	char lacking[STATUS_TEXT_MAX]; /* volumes of the configuration that it does not have */
 	struct status_volume volumes[STATUS_VOLUMES_MAX];
 	unsigned volume_count;
 	struct status_peer peers[STATUS_PEERS_MAX];

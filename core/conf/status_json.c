@@ -73,6 +73,7 @@ static const struct field group_fields[] = {
 	FIELD(status_group, "journal", "oldest_time", TIME, journal_oldest_time_ns),
 	FIELD(status_group, "journal", "released_seq", U64, released_seq),
 	FIELD(status_group, NULL, "held", TEXT, held),
+	FIELD(status_group, NULL, "lacking_volumes", TEXT, lacking),
 	FIELD(status_group, NULL, "diverged", BOOL, diverged),
 	FIELD(status_group, NULL, "salvage_missing", U64, salvage_missing),
 	FIELD(status_group, NULL, "suspect", BOOL, suspect),

@@ -146,10 +146,35 @@ def differs(lab):
     pair.stop_and_compare()
 
 
+def lacking(lab):
+    say("a volume of the configuration that the group does not have")
+    pair = Pair(lab, {"db": {"data": SIZE}}, directory="lacking")
+    pair.start()
+    for site in (pair.alpha, pair.beta):
+        check("wal" not in shown(site, 0), "not yet there")
+        site.stop()
+        site.groups = {"db": {"data": SIZE, "wal": SIZE}}
+        with open(site.volume("db", "wal"), "wb") as file:
+            file.truncate(SIZE)
+        site.write_conf()
+    pair.beta.start()
+    pair.alpha.start()
+    pair.alpha.wait_serving("db")
+    pair.beta.wait_streaming("db")
+    for site, daemon in ((pair.alpha, "agent"), (pair.beta, "engine")):
+        text = site.cli("status").stdout
+        check("! db: the configuration names volumes" in text and "wal" in text and "holdfast volume add db" in text, text)
+        check('volumes="wal"' in site.log_text(daemon), f"{daemon}: nothing in the log")
+        check(site.group("db", daemon)["lacking_volumes"] == "wal", "not in the status")
+    pair.alpha.stop()
+    pair.beta.stop()
+
+
 def test(lab):
     parted(lab)
     copied_to(lab)
     differs(lab)
+    lacking(lab)
 
 
 main(test, "67")

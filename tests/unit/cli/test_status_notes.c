@@ -199,6 +199,12 @@ static void test_standby(void **state)
 	says("! db: a verification found 3 ranges here");
 	says("holdfast verify db --to beta --repair");
 	group->differing_ranges = 0;
+	(void)snprintf(group->lacking, sizeof(group->lacking), "wal, log");
+	take(false);
+	says("! db: the configuration names volumes that the group does not have");
+	says("wal, log");
+	says("holdfast volume add db");
+	group->lacking[0] = '\0';
 	take(false);
 	says("not consistent yet: cannot be promoted");
 	group->ever_consistent = true;

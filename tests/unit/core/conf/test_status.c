@@ -14,6 +14,7 @@
 #include "core/base/macros.h"
 #include "core/base/prng.h"
 #include "core/base/units.h"
+#include "core/conf/peek.h"
 #include "core/conf/status_json.h"
 #include "core/conf/status_metrics.h"
 
@@ -594,6 +595,27 @@ static void test_lag_unknown(void **state)
 	free(back);
 }
 
+static void test_lacking(void **state)
+{
+	static struct superblock sb = { .volume_count = 1 };
+	static char names[3][8] = { "data", "wal", "log" };
+	struct conf_volume volumes[3] = { { names[0], names[0] },
+					  { names[1], names[1] },
+					  { names[2], names[2] } };
+	const struct conf_group conf = { .volumes = volumes, .volume_count = 3 };
+	char text[64];
+
+	(void)state;
+	(void)snprintf(sb.volumes[0].name, sizeof(sb.volumes[0].name), "data");
+	assert_string_equal(peek_lacking(&conf, &sb, text, sizeof(text)), "wal, log");
+	assert_string_equal(peek_lacking(&conf, &sb, text, 8), "wal");
+	assert_string_equal(peek_lacking(&conf, &sb, text, 1), "");
+	sb.volume_count = 3;
+	(void)snprintf(sb.volumes[1].name, sizeof(sb.volumes[1].name), "log");
+	(void)snprintf(sb.volumes[2].name, sizeof(sb.volumes[2].name), "wal");
+	assert_string_equal(peek_lacking(&conf, &sb, text, sizeof(text)), "");
+}
+
 static void test_protected(void **state)
 {
 	struct status_group *s = calloc(1, sizeof(*s));
@@ -657,10 +679,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json_round_trip), cmocka_unit_test(test_json_foreign),
-		cmocka_unit_test(test_lag_unknown),	cmocka_unit_test(test_json_null),
-		cmocka_unit_test(test_document),	cmocka_unit_test(test_metrics_format),
-		cmocka_unit_test(test_metrics_values),	cmocka_unit_test(test_metrics_resync),
-		cmocka_unit_test(test_follower),	cmocka_unit_test(test_protected),
+		cmocka_unit_test(test_lag_unknown),	cmocka_unit_test(test_lacking),
+		cmocka_unit_test(test_json_null),	cmocka_unit_test(test_document),
+		cmocka_unit_test(test_metrics_format),	cmocka_unit_test(test_metrics_values),
+		cmocka_unit_test(test_metrics_resync),	cmocka_unit_test(test_follower),
+		cmocka_unit_test(test_protected),
 	};
 
 	return cmocka_run_group_tests_name("status", tests, NULL, NULL);
