@@ -119,6 +119,24 @@ static void older(struct stage *stage)
 	stage_converge(stage, "with what was accepted");
 }
 
+/* A standby that was rolled back or changed is diverged at its own end: it has nothing that we
+ * lack, and is copied anew. */
+static void at_its_own_end(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+
+	serve(stage);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	peer->diverged = true;
+	peer->common_seq = peer->own_seq = peer->seq;
+	peer->common_chain = 0;
+	peer->durable_epoch = 1;
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "copied anew");
+	sim_check(stage->world, peer->start.sync && peer->start.reset);
+	expect_flags(stage, 0, SUPERBLOCK_HELD);
+}
+
 /* What it wrote under an older epoch is its own affair. */
 static void older_epoch(struct stage *stage)
 {
@@ -182,6 +200,7 @@ UNIT(test_older)
 {
 	stage_run_raw(older, 1, NULL);
 	stage_run_raw(older_epoch, 1, NULL);
+	stage_run_raw(at_its_own_end, 1, NULL);
 }
 
 UNIT(test_other_content)
