@@ -300,7 +300,7 @@ void capture_retry(struct agent_group *group)
 {
 	struct export_request *request;
 
-	if (handover_holds(&group->handover)) /* H1 */
+	if (agent_holds(group)) /* H1, A3 */
 		return;
 	while ((request = list_first_as(&group->stalled, struct export_request, link))) {
 		list_remove(&request->link);
@@ -339,7 +339,7 @@ static void submit(struct export *export, struct export_request *request)
 		capture_finish(group, request, 0);
 		return;
 	}
-	if (handover_holds(&group->handover)) { /* H1 */
+	if (agent_holds(group)) { /* H1, A3 */
 		list_push_back(&group->stalled, &request->link);
 		return;
 	}

@@ -491,7 +491,7 @@ void agent_group_mark(struct agent_group *group, const char *name, struct io_op 
 
 	if (group->state != AGENT_SERVING) {
 		io_defer(group->io, op, -ESHUTDOWN);
-	} else if (group->mark_op || handover_holds(&group->handover)) {
+	} else if (group->mark_op || agent_holds(group)) {
 		io_defer(group->io, op, -EBUSY);
 	} else if (record.length_bytes == 0 || record.length_bytes > 255) {
 		io_defer(group->io, op, -EINVAL);

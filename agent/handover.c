@@ -466,8 +466,9 @@ void agent_group_switchover(struct agent_group *group, struct agent_switchover *
 		refuse(user, -ESHUTDOWN, "group %s is not served here", group->conf->name);
 		return;
 	}
-	if (handover->state != HANDOVER_NONE) {
-		refuse(user, -EBUSY, "a switchover is under way");
+	if (handover->state != HANDOVER_NONE || group->held.task) {
+		refuse(user, -EBUSY,
+		       group->held.task ? "a new epoch begins" : "a switchover is under way");
 		return;
 	}
 	if (user->has_expect_epoch && user->expect_epoch != group->dir.sb.epoch) {

@@ -9,9 +9,12 @@
 
 #include "agent/ship.h"
 #include "core/base/log.h"
+#include "core/base/units.h"
 #include "core/group/openings.h"
 
-#define EPOCH_STEP 2u /* A2 */
+#define EPOCH_STEP    2u /* A2 */
+#define DRAIN_STEP_NS NS_PER_MS
+#define DRAIN_NS_MAX  (30 * NS_PER_S)
 
 /* ---- into it -----------------------------------------------------------------------------------
  */
@@ -169,6 +172,8 @@ __attribute__((format(printf, 3, 4))) static void answer(struct agent_group *gro
 
 void held_over(struct agent_group *group)
 {
+	io_timer_stop(group->io, &group->held.timer);
+	group->held.draining = false;
 	answer(group, -ESHUTDOWN, "%s", group->detail[0] ? group->detail : "the agent stops");
 }
 
@@ -187,9 +192,14 @@ static void accepted(struct io_op *op, int64_t res)
 	held->changed = held->noted = false;
 	group->fail_res = 0;
 	held->task->seq = group->head_seq;
+	held->draining = false;
+	for (unsigned i = 0; i < group->ship_count; i++)
+		timeline_joined(group->ships[i]); /* each says anew what it holds */
 	handover_accepted(group);
 	agent_settle_again(group);
 	answer(group, 0, "%s", "");
+	if (group->state == AGENT_SERVING)
+		capture_retry(group);
 }
 
 void held_new_writer(struct agent_group *group)
@@ -243,6 +253,62 @@ static void mark_next(struct io_op *op, int64_t res)
 	ship_mark_sync(ship, op);
 }
 
+/* A3: one step further. */
+static void drain_due(struct io_timer *timer)
+{
+	struct agent_group *group = container_of(timer, struct agent_group, held.timer);
+	struct journal *journal = &group->journal;
+
+	if (!group->held.task || group->state != AGENT_SERVING)
+		return; /* held_over() has answered */
+	if (io_now(group->io) > group->held.deadline_ns) {
+		group->held.draining = false;
+		answer(group, -EAGAIN, "what was written does not become durable; repeat it");
+		capture_retry(group);
+		return;
+	}
+	commit_seal(group);
+	if (journal->durable_seq == group->head_seq) {
+		raise_epoch(group);
+		return;
+	}
+	journal_flush(journal, group->head_seq);
+	if (journal->blocked)
+		agent_drain_space(group, true);
+	io_timer_start(group->io, timer, DRAIN_STEP_NS);
+}
+
+/* It serves, and somebody holds something else under its epoch. */
+static bool has_parted(const struct agent_group *group)
+{
+	if (group->state != AGENT_SERVING || group->handover.state != HANDOVER_NONE)
+		return false;
+	for (unsigned i = 0; i < group->ship_count; i++)
+		if (group->ships[i]->parted != PARTED_NOT)
+			return true;
+	return false;
+}
+
+static void accept_serving(struct agent_group *group, struct agent_task *task)
+{
+	struct held *held = &group->held;
+
+	if (held->task || group->resize.task) {
+		task->res = -EAGAIN;
+		snprintf(task->text, sizeof(task->text),
+			 "something is under way; repeat it in a moment");
+		task->done(task);
+		return;
+	}
+	for (unsigned i = 0; i < group->ship_count; i++)
+		ship_disconnect(group->ships[i], "a new epoch begins");
+	held->task = task;
+	held->draining = true;
+	held->deadline_ns = io_now(group->io) + DRAIN_NS_MAX;
+	held->timer.fire = drain_due;
+	io_timer_start(group->io, &held->timer, 0);
+}
+
 static bool busy(const struct agent_group *group)
 {
 	if (group->held.task || group->dir.storing)
@@ -258,6 +324,10 @@ void held_accept(struct agent_group *group, struct agent_task *task)
 	struct held *held = &group->held;
 	bool asked = group->handover.state == HANDOVER_ASKED;
 
+	if (has_parted(group)) {
+		accept_serving(group, task);
+		return;
+	}
 	if (group->state != AGENT_HELD &&
 	    !(asked && (group->state == AGENT_SETTLING || group->state == AGENT_SERVING))) {
 		task->res = -EALREADY;

@@ -12,6 +12,9 @@
  * Invariant A2: what is accepted begins a new epoch behind our end, two above the old one: above
  * that of a standby that is promoted, or took over, at the same time. Whoever holds something else
  * behind our end has parted from the ruling history, and keeps it until its own operator decides.
+ * A primary that serves while a standby of it has parted (timeline.h), or another node is primary
+ * under its epoch, can be accepted as well. Invariant A3: nothing is written from when its end is
+ * taken for the new epoch's beginning until the superblock says so.
  *
  * Loop thread.
  */
@@ -30,6 +33,10 @@ struct held {
 	bool changed;		    /* a volume was written to behind the agent's back */
 	bool noted;		    /* and that is in the superblock, or on its way */
 	struct agent_task *task;    /* AGENT_ACCEPT */
+	bool draining; /* it serves: requests wait until what was written is durable, and the new
+			  epoch with it */
+	uint64_t deadline_ns;
+	struct io_timer timer;
 	unsigned next_ship;
 	struct io_op op, accept_op;
 	struct group_dir_store store, accept_store;

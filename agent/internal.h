@@ -216,6 +216,12 @@ static inline bool agent_is_out(const struct agent_group *group)
 	return group->state == AGENT_FENCED || group->state == AGENT_FAILED;
 }
 
+/* Requests wait. */
+static inline bool agent_holds(const struct agent_group *group)
+{
+	return handover_holds(&group->handover) || group->held.draining;
+}
+
 /* group.c */
 void agent_fail(struct agent_group *group, int res, const char *text);
 void agent_fenced(struct agent_group *group, uint64_t epoch, const char *node);

@@ -361,8 +361,9 @@ static void resume_at(struct ship *ship, const struct journal_position *at)
 	const struct link_position *theirs = &ship->welcome.durable;
 
 	if (at->seq != theirs->seq + 1 || at->chain != theirs->chain) {
-		timeline_parted(ship, "diverged: the standby's history differs from ours at its last "
-				      "position, or is not known to be ours; nothing was sent");
+		timeline_parted(ship,
+				"diverged: the standby's history differs from ours at its last "
+				"position, or is not known to be ours; nothing was sent");
 		return;
 	}
 	if (released_to_it(ship)) {
@@ -381,8 +382,9 @@ static void begin_anew(struct ship *ship, bool everything)
 	if (timeline_of(ship, ship->welcome.durable.seq) == TIMELINE_OURS)
 		prepare_reset(ship, everything);
 	else
-		timeline_parted(ship, "diverged: the standby's history differs from ours at its last "
-				      "position, or is not known to be ours; nothing was sent");
+		timeline_parted(ship,
+				"diverged: the standby's history differs from ours at its last "
+				"position, or is not known to be ours; nothing was sent");
 }
 
 /* The journal is damaged behind what is applied: its records are lost to the standby, their content

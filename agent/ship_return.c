@@ -93,8 +93,9 @@ static void common_reached(struct ship *ship, const struct journal_position *at)
 	/* Up to there it was taken for ours; what it keeps as salvage would begin too late. */
 	if (timeline_of(ship, w->common_seq) == TIMELINE_OTHER ||
 	    (at && w->common_chain && w->common_seq && !agrees)) {
-		timeline_parted(ship, "diverged: the standby's history differs from ours already where "
-				      "both should agree; nothing was sent");
+		timeline_parted(ship,
+				"diverged: the standby's history differs from ours already where "
+				"both should agree; nothing was sent");
 		return;
 	}
 	log_info("standby returns from another history",

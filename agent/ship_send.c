@@ -381,4 +381,7 @@ void ship_status(struct ship *ship, struct status_peer *s)
 	s->resync_compared_bytes = ship_sync_compared_bytes(ship->sync);
 	ship_verify_status(ship->verify, &s->verify);
 	snprintf(s->error, sizeof(s->error), "%s", ship->error);
+	if (ship->parted != PARTED_NOT)
+		snprintf(s->parted, sizeof(s->parted), "%s",
+			 ship->parted == PARTED_RIVAL ? "rival" : "standby");
 }

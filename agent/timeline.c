@@ -34,7 +34,9 @@ static void part(struct ship *ship, enum parted parted)
 
 void timeline_parted(struct ship *ship, const char *text)
 {
-	part(ship, PARTED_STANDBY);
+	/* Of an older epoch than ours it waits for its own operator: ours has decided. */
+	if (ship->welcome.durable.epoch == ship->group->dir.sb.epoch)
+		part(ship, PARTED_STANDBY);
 	held_by_chain(ship);
 	ship->refused = true;
 	ship_return_refuse(ship);

@@ -149,6 +149,27 @@ static void say_journal_full(const struct notes *notes)
 	    units_format_duration(notes->group->journal_full_ns, left));
 }
 
+static void say_parted(const struct notes *notes, const struct status_peer *peer)
+{
+	const struct status_group *s = notes->group;
+
+	if (s->held[0] || !peer->parted[0])
+		return;
+	if (strcmp(peer->parted, "rival") == 0)
+		say(notes, "! ",
+		    "%s is primary under the same epoch: two histories grow apart; for this one to "
+		    "rule: holdfast accept %s --expect-epoch %" PRIu64
+		    ", then holdfast demote %s there",
+		    peer->node, s->name, s->epoch, s->name);
+	else
+		say(notes, "! ",
+		    "%s holds writes that this history does not have, and gets nothing; to go on "
+		    "with what is here: holdfast accept %s --expect-epoch %" PRIu64
+		    ", then holdfast demote %s there; or go on with what it has: holdfast promote "
+		    "%s --force there",
+		    peer->node, s->name, s->epoch, s->name, s->name);
+}
+
 static void say_differing(const struct notes *notes, const struct status_peer *peer)
 {
 	const struct status_verify *verify = &peer->verify;
@@ -288,8 +309,10 @@ void status_notes(FILE *out, const struct status_group *status, bool all, uint64
 	say_ownership(&notes);
 	say_sync_mode(&notes);
 	say_undo_full(&notes);
-	for (unsigned i = 0; !standby && i < status->peer_count; i++)
+	for (unsigned i = 0; !standby && i < status->peer_count; i++) {
+		say_parted(&notes, &status->peers[i]);
 		say_differing(&notes, &status->peers[i]);
+	}
 	say_lacking(&notes);
 	if (standby)
 		say_differs(&notes);

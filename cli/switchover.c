@@ -106,17 +106,37 @@ int cli_switchover(struct cli *cli, int argc, char **argv)
 /* ---- accept ------------------------------------------------------------------------------------
  */
 
+/* A primary that serves, and somebody holds something else under its epoch. */
+static const char *parted_node(const json_t *json)
+{
+	size_t i;
+	json_t *peer;
+
+	json_array_foreach(json_object_get(json, "peers"), i,
+			   peer) if (doc_text(peer, "parted")[0]) return doc_text(peer, "node");
+	return NULL;
+}
+
 static bool confirm_accept(const struct cli *cli, const char *group)
 {
 	json_t *json = doc_group(cli, "agent", group);
 	char question[900];
+	const char *parted = parted_node(json);
 	bool yes;
 
-	(void)snprintf(question, sizeof(question),
-		       "%s is held: %s. Serve what is here under a higher epoch? What its standbys "
-		       "have and this copy has not is then of no use but as salvage.",
-		       group, doc_text(json, "held"));
-	yes = !json || doc_text(json, "held")[0] == '\0' || cli_confirm(cli, question);
+	if (parted)
+		(void)snprintf(question, sizeof(question),
+			       "%.128s holds something else under the epoch of %s. Go on with what "
+			       "is here under a higher epoch? What it has and this copy has not is "
+			       "then of no use but as salvage.",
+			       parted, group);
+	else
+		(void)snprintf(question, sizeof(question),
+			       "%s is held: %s. Serve what is here under a higher epoch? What its "
+			       "standbys "
+			       "have and this copy has not is then of no use but as salvage.",
+			       group, doc_text(json, "held"));
+	yes = !json || (doc_text(json, "held")[0] == '\0' && !parted) || cli_confirm(cli, question);
 	json_decref(json);
 	return yes;
 }

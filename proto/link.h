@@ -83,7 +83,7 @@ struct link_welcome {
 	/* of the segment with durable.seq (diverged: common_seq), as its header has it; 0 = not
 	 * known */
 	uint64_t writer;
-	bool kept;	       /* syncing: it holds a consistent position */
+	bool kept; /* syncing: it holds a consistent position */
 	uint64_t kept_seq;
 	uint32_t history_count;
 	struct history_entry history[HISTORY_MAX];
@@ -118,7 +118,7 @@ struct link_start {
 	bool reset;
 	struct link_position base; /* with reset: seq == from_seq - 1 */
 	uint64_t sync_bytes;
-	bool compare; /* ranges are compared before they are copied */
+	bool compare;	 /* ranges are compared before they are copied */
 	uint64_t writer; /* with reset: of the segment with base.seq; 0 = not known */
 };
 

@@ -69,6 +69,8 @@ struct status_peer { /* a standby as its primary sees it */
 	uint64_t sent_rate_bytes_per_s, bandwidth_bytes; /* limit in force now; 0 = none */
 	struct status_verify verify;
 	char error[STATUS_TEXT_MAX]; /* last failure, "" when none */
+	char parted[16]; /* "standby": it holds what this primary's history does not; "rival": it is
+			    primary under the same epoch; "" = neither */
 };
 
 struct status_volume {

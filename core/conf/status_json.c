@@ -179,6 +179,7 @@ static const struct field peer_fields[] = {
 	FIELD(status_peer, NULL, "sent_bytes_per_second", U64, sent_rate_bytes_per_s),
 	FIELD(status_peer, NULL, "bandwidth_bytes_per_second", U64, bandwidth_bytes),
 	FIELD(status_peer, NULL, "error", TEXT, error),
+	FIELD(status_peer, NULL, "parted", TEXT, parted),
 };
 
 static const struct field volume_fields[] = {

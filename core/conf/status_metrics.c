@@ -396,6 +396,19 @@ static void put_flags(struct out *out, const struct status_group *const *groups,
 		put_series(out, "holdfast_held", groups[i], NULL, NULL);
 		(void)fprintf(out->file, "%d\n", groups[i]->held[0] != '\0');
 	}
+	put_head(out, "holdfast_parted", "gauge",
+		 "1 if a standby holds what the primary's history does not, or another node is "
+		 "primary under the same epoch.");
+	for (unsigned i = 0; i < count; i++) {
+		bool parted = false;
+
+		if (side_of(groups[i]) != PRIMARY)
+			continue;
+		for (unsigned k = 0; k < groups[i]->peer_count; k++)
+			parted |= groups[i]->peers[k].parted[0] != '\0';
+		put_series(out, "holdfast_parted", groups[i], NULL, NULL);
+		(void)fprintf(out->file, "%d\n", parted);
+	}
 	put_head(out, "holdfast_kept", "gauge",
 		 "1 if the standby is being copied to and keeps its last consistent position.");
 	for (unsigned i = 0; i < count; i++) {

@@ -44,8 +44,8 @@ static void expect_parted(struct stage *stage)
 	sim_heal_all(stage->world);
 	sim_run_for(stage->world, 10 * SIM_SECOND);
 	sim_check(stage->world, peer->starts == starts);
-	sim_check(stage->world, peer->refuses > 0 &&
-					peer->said_refuse.code == LINK_REFUSE_DIVERGED);
+	sim_check(stage->world,
+		  peer->refuses > 0 && peer->said_refuse.code == LINK_REFUSE_DIVERGED);
 	sim_check(stage->world, the_ship(stage)->parted == PARTED_STANDBY);
 	sim_check(stage->world, stage->group->state == AGENT_SERVING);
 	sim_check(stage->world, stage_wait(stage, stage_write(stage, 0, 0, 4096, 0)) == 0);
@@ -63,6 +63,90 @@ static void other_writer(struct stage *stage)
 UNIT(test_other_writer)
 {
 	stage_run_raw(other_writer, 1, NULL);
+}
+
+static void said(struct agent_task *task)
+{
+	(void)task;
+}
+
+static bool has_epoch(void *context)
+{
+	const struct stage *stage = context;
+
+	return stage->group->dir.sb.epoch == 3 && !stage->group->held.task;
+}
+
+/* A2, A3: the operator's word while it serves: a higher epoch behind our end, under which what was
+ * asked for meanwhile is written; nobody has anything to say about it a second time. */
+static void accepted(struct stage *stage)
+{
+	static struct agent_task task, again;
+	struct agent_group *group;
+	const struct superblock *sb;
+	struct stage_request *before, *after;
+	uint64_t head;
+
+	outgrow(stage);
+	group = stage->group;
+	sb = &group->dir.sb;
+	stage->peers[0].writer++;
+	expect_parted(stage);
+	sim_check(stage->world, !strcmp(stage_status(stage)->peers[0].parted, "standby"));
+	task = again = (struct agent_task){
+		.kind = AGENT_ACCEPT, .has_expect_epoch = true, .expect_epoch = 1, .done = said
+	};
+	before = stage_write(stage, 0, 0, 16384, 0);
+	agent_group_task(group, &task);
+	head = group->head_seq;
+	after = stage_write(stage, 0, 65536, 16384, EXPORT_FUA);
+	stage->peers[0].durable_epoch = 1;
+	sim_check(stage->world, group->head_seq == head);
+	sim_check(stage->world, stage_until(stage, has_epoch));
+	sim_check(stage->world, task.res == 0 && task.seq == head);
+	sim_check(stage->world, stage_wait(stage, before) == 0);
+	sim_check(stage->world, stage_wait(stage, after) == 0);
+	sim_check(stage->world, group->head_seq > head);
+	sim_check(stage->world, sb->history[sb->history_count - 1].first_seq == head + 1);
+	sim_check(stage->world, openings_at(sb, head) != openings_at(sb, head + 1));
+	stage_superblock_is(stage, GROUP_PRIMARY, 3);
+	/* It holds what was written under the old epoch: that waits for its own operator. */
+	sim_run_for(stage->world, 10 * SIM_SECOND);
+	sim_check(stage->world, !stage_status(stage)->peers[0].parted[0]);
+	again.expect_epoch = 3;
+	agent_group_task(group, &again);
+	sim_run_for(stage->world, SIM_SECOND);
+	sim_check(stage->world, again.res == -EALREADY);
+}
+
+UNIT(test_accepted)
+{
+	stage_run_raw(accepted, 1, NULL);
+}
+
+/* Another primary under our epoch: both say so. */
+static void rival(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "first copy");
+	sim_cut_both(stage->node, peer->node, SIM_CUT_RESET);
+	sim_run_for(stage->world, 100 * SIM_MS);
+	peer->refuse_epoch = 1;
+	peer->refuse_code = LINK_REFUSE_NOT_STANDBY;
+	sim_heal_all(stage->world);
+	sim_run_for(stage->world, 10 * SIM_SECOND);
+	sim_check(stage->world, !strcmp(stage_status(stage)->peers[0].parted, "rival"));
+	sim_check(stage->world, stage->group->state == AGENT_SERVING);
+	peer->refuse_epoch = 0;
+	stage_converge(stage, "it follows");
+	sim_check(stage->world, !stage_status(stage)->peers[0].parted[0]);
+}
+
+UNIT(test_rival)
+{
+	stage_run_raw(rival, 1, NULL);
 }
 
 /* What it acknowledged to us proves nothing against another writer; without a name it does. */
@@ -103,8 +187,7 @@ static void by_opening(struct stage *stage)
 	sim_check(stage->world, stage_stop(stage) == 0);
 	sim_check(stage->world, stage_start(stage) == 0);
 	sim_check(stage->world, stage->group->writer != writer);
-	sim_check(stage->world,
-		  openings_at(&stage->group->dir.sb, stage->peers[0].seq) == writer);
+	sim_check(stage->world, openings_at(&stage->group->dir.sb, stage->peers[0].seq) == writer);
 	sim_check(stage->world, !openings_at(&stage->group->dir.sb, 0));
 	the_ship(stage)->peer->durable_seq = 0;
 	sim_heal_all(stage->world);
@@ -137,7 +220,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_other_writer), cmocka_unit_test(test_acknowledged),
 		cmocka_unit_test(test_not_known),    cmocka_unit_test(test_by_opening),
-		cmocka_unit_test(test_stored),
+		cmocka_unit_test(test_stored),	     cmocka_unit_test(test_accepted),
+		cmocka_unit_test(test_rival),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
