@@ -138,8 +138,9 @@ static void send_hello(struct ship *ship)
 	snprintf(hello->group, sizeof(hello->group), "%s", sb->name);
 	hello->group_uuid = sb->group;
 	hello->epoch = sb->epoch;
-	hello->head =
-		(struct link_position){ .epoch = sb->epoch, .seq = group->journal.durable_seq };
+	hello->head = (struct link_position){ .epoch = sb->epoch,
+					      .seq = group->journal.durable_seq,
+					      .bytes = journal_durable_bytes(&group->journal) };
 	hello->oldest_seq = journal_oldest_seq(&group->journal);
 	hello->wall_time_ns = io_wall(group->io);
 	hello->session = io_random(group->io);

@@ -69,7 +69,7 @@ struct ship {
 	struct superblock_peer *peer; /* in the superblock */
 	enum ship_state state;
 	bool settled, refused, stopped;
-	enum parted parted; /* found at its last answer */
+	enum parted parted;				    /* found at its last answer */
 	char error[STATUS_TEXT_MAX], told[STATUS_TEXT_MAX]; /* told: what the log says already */
 
 	struct link *link;
@@ -120,7 +120,8 @@ struct ship {
 	 * restart the time is not known. */
 	bool copy_noted;
 	uint64_t copy_seq,
-		copy_ns; /* last seq that it held; time of the next one, UINT64_MAX unknown */
+		copy_ns;     /* last seq that it held; time of the next one, UINT64_MAX unknown */
+	uint64_t copy_bytes; /* bytes_end at copy_seq, or before it; 0 = not known */
 	uint64_t durable_bytes;	    /* bytes_end at durable_seq, 0 = not known yet */
 	uint64_t sent_record_bytes; /* in segments */
 	uint64_t sent_segments, streams, reconnects, connected_ns, heard_ns;

@@ -74,6 +74,16 @@ static uint64_t find_time_ns(struct ship *ship, uint64_t seq)
 	return time_ns ? time_ns : journal_oldest_time_ns(&group->journal);
 }
 
+/* After a restart the sum at its position is not known: that of a place before it is. */
+static uint64_t held_bytes(const struct ship *ship)
+{
+	uint64_t held = held_seq(ship);
+
+	if (ship->durable_bytes || !held)
+		return ship->durable_bytes;
+	return journal_bytes_floor(&ship->group->journal, held);
+}
+
 /*
  * Being copied, due to be, or never filled: whatever it acknowledged, there is no position to which
  * it could be promoted, so it lacks everything since the last one.
@@ -296,6 +306,7 @@ void ship_note_copy(struct ship *ship)
 	ship->copy_ns = oldest_missing_ns(ship);
 	if (!ship->copy_ns) /* it had everything until now */
 		ship->copy_ns = io_wall(ship->group->io);
+	ship->copy_bytes = held_bytes(ship);
 	ship->copy_noted = true;
 	ship->peer->copy_seq = ship->copy_seq;
 	ship->peer->copy_time_ns = ship->copy_ns == UINT64_MAX ? 0 : ship->copy_ns;
@@ -321,6 +332,7 @@ void ship_note_kept(struct ship *ship)
 	time_ns = journal_time_floor_ns(&ship->group->journal, seq);
 	ship->copy_seq = seq;
 	ship->copy_ns = time_ns ? time_ns : UINT64_MAX;
+	ship->copy_bytes = journal_bytes_floor(&ship->group->journal, seq);
 	ship->copy_noted = true;
 	ship->peer->copy_seq = seq;
 	ship->peer->copy_time_ns = time_ns;
@@ -329,12 +341,8 @@ void ship_note_kept(struct ship *ship)
 uint64_t ship_lag_bytes(const struct ship *ship)
 {
 	const struct agent_group *group = ship->group;
-	uint64_t held = held_seq(ship), bytes = ship->durable_bytes;
 
-	/* After a restart the sum at its position is not known: that of a place before it is. */
-	if (!bytes && held)
-		bytes = journal_bytes_floor(&group->journal, held);
-	return group->head_seq > held ? group->head_bytes - bytes : 0;
+	return group->head_seq > held_seq(ship) ? group->head_bytes - held_bytes(ship) : 0;
 }
 
 static void fill_lag(struct ship *ship, struct status_lag *lag)
@@ -344,7 +352,11 @@ static void fill_lag(struct ship *ship, struct status_lag *lag)
 	lag->bytes = ship_lag_bytes(ship);
 	if (holds_no_position(ship)) {
 		held = ship->copy_noted ? ship->copy_seq : 0;
-		lag->bytes += dirty_bytes(ship->dirty);
+		/* Where the sum at that place is not known: what is still to be sent. */
+		if (ship->copy_noted && ship->copy_bytes)
+			lag->bytes = sub_floor_u64(ship->group->head_bytes, ship->copy_bytes);
+		else
+			lag->bytes += dirty_bytes(ship->dirty);
 	}
 	lag->writes = sub_floor_u64(ship->group->head_seq, held);
 	lag->ns = ship_behind_ns(ship);

@@ -105,7 +105,8 @@ def copied_to(lab):
     check(found["holdfast_protected"] == 0 and found["holdfast_replication_lag_writes"] == 24
           and found["holdfast_rpo_seconds"] > 2, f"{found}")
     peer = pair.alpha.group("db", "agent")["peers"][0]
-    check(peer["sync"]["active"] and peer["lag"]["writes"] == 24 and peer["lag"]["seconds"] > 2, f"{peer}")
+    check(peer["sync"]["active"] and peer["lag"]["writes"] == 24 and peer["lag"]["bytes"] == 24 * MIB
+          and peer["lag"]["seconds"] > 2, f"{peer}")
     shown(pair.alpha, 4)
     pair.alpha.kill()
     answer = pair.beta.promote_after_loss("db")

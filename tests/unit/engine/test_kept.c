@@ -117,6 +117,24 @@ UNIT(test_promoted)
 	stage_run(promoted);
 }
 
+/* The engine was restarted cleanly in between: there was nothing to replay, and the time of the
+ * last record is known all the same. */
+static void time_is_known(struct stage *stage)
+{
+	settle(stage);
+	stage_stop_engine(stage);
+	sim_check(stage->world, stage_start_engine(stage) == 0);
+	begin_resync(stage);
+	part_of_it(stage, 200);
+	sim_check(stage->world, stage_status(stage)->kept_time_ns ==
+					stage->segments[KEPT_SEQ].header.last_time_ns);
+}
+
+UNIT(test_time_is_known)
+{
+	stage_run(time_is_known);
+}
+
 /* A copy that comes to its end keeps nothing; the next one keeps its own beginning. */
 static void ended(struct stage *stage)
 {
@@ -485,9 +503,10 @@ UNIT(test_damage)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_promoted), cmocka_unit_test(test_ended),
-		cmocka_unit_test(test_behind),	 cmocka_unit_test(test_crashes),
-		cmocka_unit_test(test_no_room),	 cmocka_unit_test(test_damage),
+		cmocka_unit_test(test_promoted), cmocka_unit_test(test_time_is_known),
+		cmocka_unit_test(test_ended),	 cmocka_unit_test(test_behind),
+		cmocka_unit_test(test_crashes),	 cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
