@@ -166,32 +166,8 @@ void agent_settle_again(struct agent_group *group)
 		ship_retry(group->ships[i]);
 }
 
-static bool is_standby(const struct agent_group *group, const char *node)
-{
-	for (unsigned i = 0; i < group->conf->peer_count; i++)
-		if (group->conf->peers[i].role != CONF_PEER_SOURCE &&
-		    !strcmp(group->conf->peers[i].node, node))
-			return true;
-	return false;
-}
-
-/* Standbys that were configured once must not take the places of those that are now. What is
- * forgotten costs one that comes back a whole copy at the most. */
-static void forget_former(struct agent_group *group)
-{
-	struct superblock *sb = &group->dir.sb;
-	uint32_t kept = 0;
-
-	for (uint32_t i = 0; i < sb->peer_count; i++)
-		if (is_standby(group, sb->peers[i].node))
-			sb->peers[kept++] = sb->peers[i];
-	memset(&sb->peers[kept], 0, (sb->peer_count - kept) * sizeof(sb->peers[0]));
-	sb->peer_count = kept;
-}
-
 static int make_ships(struct agent_group *group)
 {
-	forget_former(group);
 	for (unsigned i = 0; i < group->conf->peer_count; i++) {
 		int r;
 

@@ -234,6 +234,9 @@ void agent_may_serve(struct agent_group *group); /* what a start waits for may b
 void agent_settled(struct agent_group *group);	 /* a standby has said that no higher epoch rules */
 void agent_step_stop(struct agent_group *group); /* something that a stop waits for has happened */
 
+/* peers.c: entries for the standbys that are configured; before the store that a start makes. */
+void peers_prepare(struct agent_group *group);
+
 /* recover.c */
 void recover_start(struct agent_group *group);
 /* suspect.c has done its part. */

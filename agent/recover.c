@@ -49,6 +49,7 @@ static void flushed(struct io_op *op, int64_t res)
 	group->checkpoint_at = group->applied_at;
 	group->head_seq = group->applied_seq;
 	group->head_bytes = journal->head.bytes;
+	peers_prepare(group);
 	held_new_writer(group);
 	if (group->held.changed) { /* CLEAN and its stamps stay: the next start finds the same */
 		recover_done(group, 0);

@@ -690,21 +690,6 @@ bool ship_quiet(const struct ship *ship)
 	       !link_is_finishing(ship->link) && !ship->coalesce.busy;
 }
 
-/* A node's name may be a URI: what is no letter, digit, dot or hyphen becomes %XX. */
-static int dirty_path(const struct agent_group *group, const char *node, char path[GROUP_PATH_MAX])
-{
-	int at = snprintf(path, GROUP_PATH_MAX, "%s/dirty.", group->dir.path);
-
-	for (; *node && at < (int)GROUP_PATH_MAX - 4; node++) {
-		unsigned char c = (unsigned char)*node;
-		bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-			     (c >= '0' && c <= '9') || c == '.' || c == '-';
-
-		at += snprintf(path + at, GROUP_PATH_MAX - (size_t)at, plain ? "%c" : "%%%02X", c);
-	}
-	return *node ? -ENAMETOOLONG : 0;
-}
-
 int ship_new(struct agent_group *group, const struct conf_peer *peer, struct ship **ret_ship)
 {
 	struct ship *ship = io_alloc(group->io, sizeof(*ship), 64);
@@ -737,7 +722,7 @@ int ship_new(struct agent_group *group, const struct conf_peer *peer, struct shi
 		ship->copy_seq = ship->peer->copy_seq;
 		ship->copy_ns = ship->peer->copy_time_ns;
 	}
-	if (dirty_path(group, peer->node, path))
+	if (ship_dirty_path(group, peer->node, path))
 		r = -ENAMETOOLONG;
 	if (!r)
 		r = link_new(group->io, SHIP_OUT_BYTES, &events, &ship->link);

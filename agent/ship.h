@@ -149,6 +149,9 @@ void ship_return_decide(struct ship *ship); /* WELCOME said diverged */
 /* The epochs agree, the chain does not: tells the standby, which cannot see it by itself. */
 void ship_return_refuse(struct ship *ship);
 
+/* peers.c: the file of its dirty map. -ENAMETOOLONG. */
+int ship_dirty_path(const struct agent_group *group, const char *node, char path[GROUP_PATH_MAX]);
+
 /* ship_release.c: dirty map in force from here on, for the records behind `after_seq` up to `seq`;
  * durable when op completes. */
 void ship_needs_sync(struct ship *ship, uint64_t after_seq, uint64_t seq, bool everything,

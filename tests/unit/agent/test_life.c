@@ -555,7 +555,7 @@ UNIT(test_journal_fails)
 	stage_run_raw(journal_fails_once, 0, NULL);
 }
 
-/* Standbys that are no longer configured make room in the superblock. */
+/* E1: standbys that are no longer configured are owed everything; the oldest makes room. */
 static void former_standbys(struct stage *stage)
 {
 	static struct superblock sb;
@@ -569,7 +569,61 @@ static void former_standbys(struct stage *stage)
 	stage_converge(stage, "with a new standby");
 	sim_check(stage->world, stage_stop(stage) == 0);
 	stage_superblock(stage, &sb);
-	sim_check(stage->world, sb.peer_count == 1 && !strcmp(sb.peers[0].node, "standby0"));
+	sim_check(stage->world, sb.peer_count == GROUP_PEERS_MAX);
+	for (unsigned i = 0; i < GROUP_PEERS_MAX - 1; i++) {
+		char former[32];
+
+		snprintf(former, sizeof(former), "former%u", i + 1);
+		sim_check(stage->world, !strcmp(sb.peers[i].node, former));
+		sim_check(stage->world, sb.peers[i].needs_sync && sb.peers[i].needs_compare);
+	}
+	sim_check(stage->world, !strcmp(sb.peers[GROUP_PEERS_MAX - 1].node, "standby0"));
+	sim_check(stage->world, !sb.peers[GROUP_PEERS_MAX - 1].needs_sync);
+}
+
+/* E1: one that leaves the configuration with something due, and comes back. */
+static void comes_back(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "before");
+	stage_write(stage, 0, 0, 4096, 0);
+	stage_converge(stage, "and a write");
+	sim_check(stage->world, stage_stop(stage) == 0);
+	stage->group_conf.peer_count = 0;
+	sim_check(stage->world, stage_start(stage) == 0);
+	sim_check(stage->world, stage_stop(stage) == 0);
+	stage->group_conf.peer_count = 1;
+	memset(peer->content[1], 0x13, 65536); /* what nobody here can know */
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "back again");
+	sim_check(stage->world, !stage->group->ships[0]->peer->needs_sync);
+}
+
+/* The same of one whose entry is gone, or that never had one, in a group that has been served. */
+static void not_known(struct stage *stage)
+{
+	static struct superblock sb;
+
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "before");
+	stage_write(stage, 0, 0, 4096, 0);
+	stage_converge(stage, "and a write");
+	sim_check(stage->world, stage_stop(stage) == 0);
+	stage_superblock(stage, &sb);
+	memset(sb.peers, 0, sizeof(sb.peers));
+	sb.peer_count = 0;
+	stage_superblock_poke(stage, &sb);
+	memset(stage->peers[0].content[1], 0x13, 65536);
+	sim_check(stage->world, stage_start(stage) == 0);
+	stage_converge(stage, "not known");
+}
+
+UNIT(test_comes_back)
+{
+	stage_run_raw(comes_back, 1, NULL);
+	stage_run_raw(not_known, 1, NULL);
 }
 
 UNIT(test_former_standbys)
@@ -580,21 +634,14 @@ UNIT(test_former_standbys)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_clean_stop),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_stop_while_starting),
-		cmocka_unit_test(test_settle_welcome),
-		cmocka_unit_test(test_settle_silent),
-		cmocka_unit_test(test_settle_two),
-		cmocka_unit_test(test_busy),
-		cmocka_unit_test(test_settle_strict),
-		cmocka_unit_test(test_settle_fenced),
-		cmocka_unit_test(test_fence_answers),
-		cmocka_unit_test(test_fence_serving),
-		cmocka_unit_test(test_fence_untold),
-		cmocka_unit_test(test_fence_in_stop),
-		cmocka_unit_test(test_disk_fails),
-		cmocka_unit_test(test_journal_fails),
+		cmocka_unit_test(test_clean_stop),	cmocka_unit_test(test_comes_back),
+		cmocka_unit_test(test_refusals),	cmocka_unit_test(test_stop_while_starting),
+		cmocka_unit_test(test_settle_welcome),	cmocka_unit_test(test_settle_silent),
+		cmocka_unit_test(test_settle_two),	cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_settle_strict),	cmocka_unit_test(test_settle_fenced),
+		cmocka_unit_test(test_fence_answers),	cmocka_unit_test(test_fence_serving),
+		cmocka_unit_test(test_fence_untold),	cmocka_unit_test(test_fence_in_stop),
+		cmocka_unit_test(test_disk_fails),	cmocka_unit_test(test_journal_fails),
 		cmocka_unit_test(test_former_standbys),
 	};
 
