@@ -298,9 +298,18 @@ static const char *state_text(const struct ship *ship)
 	must_not_reach();
 }
 
+/* It has just said that there is no position there, whatever it acknowledged once. */
+static bool said_none(const struct ship *ship)
+{
+	const struct link_welcome *welcome = &ship->welcome;
+
+	return (ship->state == SHIP_HELLO || ship->state == SHIP_PREPARING) &&
+	       (welcome->empty || (welcome->syncing && !welcome->kept));
+}
+
 void ship_note_copy(struct ship *ship)
 {
-	if (ship->copy_noted || ship->peer->needs_sync)
+	if (ship->copy_noted || ship->peer->needs_sync || said_none(ship))
 		return;
 	ship->copy_seq = ship->peer->durable_seq;
 	ship->copy_ns = oldest_missing_ns(ship);

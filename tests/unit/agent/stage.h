@@ -46,6 +46,7 @@ struct stage_peer {
 	uint64_t refuse_epoch;	/* REFUSE with this epoch in the frame */
 	uint64_t refuse_body;	/* and this one in its body; 0 = the same */
 	uint32_t refuse_code;	/* 0 = stale epoch */
+	uint64_t kept_seq;	/* syncing: it keeps that position; 0 = none */
 	uint64_t welcome_epoch; /* in the WELCOME's body; 0 = the primary's */
 	uint64_t durable_epoch; /* of its last record; 0 = the primary's */
 	uint64_t chain_wrong;	/* added to the chain value it names */

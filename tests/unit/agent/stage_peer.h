@@ -98,6 +98,8 @@ static inline void stage_peer_welcome(struct stage_peer *peer)
 	snprintf(welcome.software, sizeof(welcome.software), "test");
 	welcome.empty = peer->empty;
 	welcome.syncing = peer->syncing;
+	welcome.kept = peer->kept_seq != 0;
+	welcome.kept_seq = peer->kept_seq;
 	welcome.seeded = peer->seeded;
 	welcome.durable = (struct link_position){ .epoch = peer->durable_epoch ? peer->durable_epoch
 									       : stage_epoch(peer),

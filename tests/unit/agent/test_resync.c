@@ -531,6 +531,41 @@ UNIT(test_two_standbys)
 	stage_run_raw(two_standbys, 2, long_journal);
 }
 
+/* In the middle of a copy that somebody else began: what it is behind counts from what it keeps,
+ * not from what it acknowledged; where it keeps nothing, that is not known. */
+static void kept_there(struct stage *stage)
+{
+	struct stage_peer *peer = &stage->peers[0];
+	const struct status_peer *s = &stage->status.peers[0];
+
+	fill(stage);
+	for (unsigned i = 0; i < 5; i++)
+		sim_check(stage->world, stage_wait(stage, stage_write(stage, 0, 0, 4096, 0)) == 0);
+	stage_converge(stage, "written");
+	for (unsigned i = 0; i < 2; i++) {
+		peer->syncing = true;
+		peer->kept_seq = i ? 0 : 2;
+		link_close(peer->link);
+		sim_run_for(stage->world, 600 * SIM_MS);
+		sim_check(stage->world, stage_status(stage)->peers[0].sync.active);
+		if (i) {
+			sim_check(stage->world, s->lag.ns == UINT64_MAX);
+		} else {
+			sim_check(stage->world, s->lag.writes == stage->group->head_seq - 2);
+			sim_check(stage->world, s->lag.ns > 0);
+			sim_check(stage->world, stage->group->ships[0]->peer->copy_seq == 2);
+		}
+		stage_converge(stage, "copied");
+		sim_run_for(stage->world, 100 * SIM_MS);
+		sim_check(stage->world, stage_status(stage)->peers[0].lag.writes == 0);
+	}
+}
+
+UNIT(test_kept_there)
+{
+	stage_run_raw(kept_there, 1, slow_copy);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -548,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_stop_anywhere),
 		cmocka_unit_test(test_unreadable),
 		cmocka_unit_test(test_two_standbys),
+		cmocka_unit_test(test_kept_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
