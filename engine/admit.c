@@ -299,6 +299,7 @@ void admit_adopt(struct engine_group *group)
 	sb->handover_seq = 0;
 	memset(sb->stamps, 0, sizeof(sb->stamps));
 	sb->durable_seq = group->journal.durable_seq;
+	sb->durable_time_ns = group->durable_time_ns;
 	if (start->sync) {
 		sb->flags |= SUPERBLOCK_SYNCING;
 		sb->sync_end_seq = UINT64_MAX;
@@ -310,6 +311,7 @@ void admit_adopt(struct engine_group *group)
 		sb->flags &= ~(uint32_t)SUPERBLOCK_SELF_DIRTY;
 		group_dir_set_applied(&group->dir, &base);
 		sb->durable_seq = start->from_seq - 1;
+		sb->durable_time_ns = 0;
 		openings_begin(sb, start->writer, start->base.seq);
 		group->last_writer = start->writer;
 	}

@@ -236,6 +236,7 @@ static void flush_done(struct io_op *op, int64_t res)
 	}
 	group_dir_set_applied(&group->dir, &group->applied_at);
 	sb->durable_seq = group->applied_seq;
+	sb->durable_time_ns = 0; /* a primary does not keep it up */
 	add_epoch(sb, group->rejoin.diverged ? group->rejoin.epoch : 0, group->applied_seq);
 	sb->role = GROUP_PRIMARY;
 	/* Forced: no standby holds what is here; the agent marks them all. */

@@ -113,6 +113,7 @@ static void journal_emptied(struct io_op *op, int64_t res)
 		log_info("rolled back", "group=%s seq=%" PRIu64 " bytes=%" PRIu64,
 			 group->conf->name, kept->seq, undo_saved_bytes(group->undo));
 	}
+	sb->durable_time_ns = group->durable_time_ns;
 	memset(kept, 0, sizeof(*kept));
 	next(group, over_stored);
 	group_dir_store(&group->dir, &group->state_store, &group->state_op);
