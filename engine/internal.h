@@ -157,6 +157,7 @@ struct rejoin {
 	uint64_t common_seq, epoch; /* of that primary */
 	char node[NODE_NAME_MAX + 1];
 	uint64_t parted_epoch; /* its primary says that nothing is known to be common; 0 = none */
+	char parted_node[NODE_NAME_MAX + 1]; /* who said so; another one may be the right one */
 	enum {
 		REJOIN_IDLE,
 		REJOIN_RUNNING,

@@ -38,7 +38,8 @@ uint64_t rejoin_common(const struct engine_group *group, const struct link_hello
 {
 	const struct superblock *sb = &group->dir.sb;
 
-	if (group->rejoin.parted_epoch == hello->epoch)
+	if (group->rejoin.parted_epoch == hello->epoch &&
+	    !strcmp(group->rejoin.parted_node, hello->node))
 		return 0;
 	return history_common(hello->history, hello->history_count, hello->head.seq, sb->history,
 			      sb->history_count, group->journal.durable_seq);
@@ -158,6 +159,8 @@ void rejoin_refused(struct engine_group *group, const uint8_t *body, uint32_t le
 		return;
 	}
 	group->rejoin.parted_epoch = group->session.hello.epoch;
+	snprintf(group->rejoin.parted_node, sizeof(group->rejoin.parted_node), "%s",
+		 group->session.hello.node);
 	rejoin_note(group, &group->session.hello);
 	session_end(group, refuse.text);
 }

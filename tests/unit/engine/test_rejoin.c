@@ -322,10 +322,12 @@ static void send_refuse(struct stage *stage, enum link_refuse_code code)
 /* Two writers of one epoch: only the chain, which the primary checks, tells them apart. */
 static void parted_unseen(struct stage *stage)
 {
+	char node[sizeof(stage->hello.node)];
 	struct engine_task task;
 
 	fill(stage);
 	keep_segments(stage);
+	memcpy(node, stage->hello.node, sizeof(node));
 	stage_dial_welcome(stage);
 	send_refuse(stage, LINK_REFUSE_BUSY);
 	sim_check(stage->world, !stage_status(stage)->diverged);
@@ -334,6 +336,12 @@ static void parted_unseen(struct stage *stage)
 	send_refuse(stage, LINK_REFUSE_DIVERGED);
 	sim_check(stage->world, stage_status(stage)->diverged && stage->status.common_seq == 0);
 	sim_check(stage->world, demote(stage, &task) == -EPERM);
+	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
+	/* Another primary of that epoch may be the one whose history this is. */
+	snprintf(stage->hello.node, sizeof(stage->hello.node), "the-right-one");
+	stage_dial_welcome(stage);
+	sim_check(stage->world, !stage->welcome.diverged && !stage_status(stage)->diverged);
+	snprintf(stage->hello.node, sizeof(stage->hello.node), "%s", node);
 	stage_dial_refused(stage, LINK_REFUSE_DIVERGED);
 	part(stage, 2, RECORDS, 2);
 	stage_dial_welcome(stage); /* it looks as if it continued */
