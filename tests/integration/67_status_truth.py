@@ -97,7 +97,8 @@ def copied_to(lab):
     pair.beta.start()
     state = pair.beta.wait_group("db", "engine", "a kept position", lambda s: s["standby"]["kept"], 30)
     kept = state["standby"]["kept"]["seq"]
-    state = pair.beta.wait_group("db", "engine", "a report behind it", lambda s: (s["standby"]["lag"]["seconds"] or 0) > 2.5)
+    state = pair.beta.wait_group("db", "engine", "a report behind it",
+                                 lambda s: (s["standby"]["lag"]["seconds"] or 0) > 2.5)
     lag = state["standby"]["lag"]
     check(kept == 16 and lag["writes"] == 24 and lag["bytes"] == 24 * MIB, f"kept {kept}, behind {lag}")
     check(not re.search(r" 0 +0 B ", shown(pair.beta, 4)), "nothing behind, says the table")
@@ -164,7 +165,8 @@ def lacking(lab):
     pair.beta.wait_streaming("db")
     for site, daemon in ((pair.alpha, "agent"), (pair.beta, "engine")):
         text = site.cli("status").stdout
-        check("! db: the configuration names volumes" in text and "wal" in text and "holdfast volume add db" in text, text)
+        check("! db: the configuration names volumes" in text and "wal" in text
+              and "holdfast volume add db" in text, text)
         check('volumes="wal"' in site.log_text(daemon), f"{daemon}: nothing in the log")
         check(site.group("db", daemon)["lacking_volumes"] == "wal", "not in the status")
     pair.alpha.stop()
