@@ -235,6 +235,7 @@ static void start_stream(struct ship *ship)
 	struct link_start *start = &ship->start;
 
 	if (start->sync) {
+		start->copy_id = ship->peer->copy_id;
 		start->sync_bytes = dirty_bytes(ship->dirty);
 		start->compare =
 			ship->peer->needs_compare &&
@@ -449,7 +450,9 @@ void ship_decide(struct ship *ship)
 		prepare_reset(ship, true);
 		return;
 	}
-	if (timeline == TIMELINE_OTHER || (w->syncing && !ship->peer->needs_sync)) {
+	/* A map is of one copy: one of us may be back from an older image. */
+	if (timeline == TIMELINE_OTHER ||
+	    (w->syncing && (!ship->peer->needs_sync || w->copy_id != ship->peer->copy_id))) {
 		begin_anew(ship, true);
 		return;
 	}

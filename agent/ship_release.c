@@ -27,6 +27,11 @@ static void finish(struct ship *ship, int64_t res)
 	user->done(user, res);
 }
 
+static uint64_t new_copy_id(struct ship *ship)
+{
+	return io_random(ship->group->io) | 1;
+}
+
 static void stored(struct io_op *op, int64_t res)
 {
 	struct ship *ship = container_of(op, struct ship, release_op);
@@ -53,6 +58,8 @@ static void saved(struct io_op *op, int64_t res)
 		ship_set_everything(ship);
 	}
 	ship_note_copy(ship);
+	if (!ship->peer->needs_sync)
+		ship->peer->copy_id = new_copy_id(ship);
 	ship->peer->needs_sync = true;
 	ship->peer->released_seq = max_u64(ship->peer->released_seq, ship->release_seq);
 	ship->release_op.done = stored;
@@ -183,6 +190,7 @@ void ship_set_everything(struct ship *ship)
 	enum conf_compare compare = ship->conf->compare;
 
 	dirty_set_all(ship->dirty);
+	ship->peer->copy_id = new_copy_id(ship);
 	ship_verify_everything(ship->verify);
 	/* What was said last of its volumes; never anything, for a map that was lost. */
 	ship->peer->needs_compare =

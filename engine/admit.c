@@ -302,6 +302,7 @@ void admit_adopt(struct engine_group *group)
 	sb->durable_time_ns = group->durable_time_ns;
 	if (start->sync) {
 		sb->flags |= SUPERBLOCK_SYNCING;
+		sb->copy_id = start->copy_id;
 		sb->sync_end_seq = UINT64_MAX;
 	}
 	if (start->reset) {

@@ -302,6 +302,7 @@ static void send_welcome(struct engine_group *group)
 	};
 	w->applied_seq = group->applied_seq;
 	w->syncing = sb->flags & SUPERBLOCK_SYNCING;
+	w->copy_id = w->syncing ? sb->copy_id : 0;
 	w->empty = is_empty(group);
 	w->seeded = !w->empty || group->compare.seeded;
 	w->kept = sb->kept.undo_id != 0;

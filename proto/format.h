@@ -84,7 +84,8 @@ struct superblock_peer_le {
 	struct le64 copy_time_ns;
 	struct le64 differing_ranges;
 	struct le64 differing_bytes;
-	uint8_t reserved[56];
+	struct le64 copy_id;
+	uint8_t reserved[48];
 };
 #define SUPERBLOCK_PEER_NEEDS_SYNC    (1u << 0)
 #define SUPERBLOCK_PEER_NEEDS_COMPARE (1u << 1)
@@ -155,7 +156,8 @@ struct superblock_le {
 	struct le64 lost_ns;
 	struct le64 differing_ranges;
 	struct le64 durable_time_ns;
-	uint8_t reserved1[392];
+	struct le64 copy_id;
+	uint8_t reserved1[384];
 	struct history_entry_le history[HISTORY_MAX];
 	uint8_t reserved2[1024];
 	struct superblock_peer_le peers[GROUP_PEERS_MAX];

@@ -82,6 +82,7 @@ struct link_welcome {
 	uint64_t ranges;       /* RANGES frames that follow */
 	/* of the segment with durable.seq (diverged: common_seq), as its header has it; 0 = not
 	 * known */
+	uint64_t copy_id; /* syncing: of which copy, as START named it; 0 = not known */
 	uint64_t writer;
 	bool kept; /* syncing: it holds a consistent position */
 	uint64_t kept_seq;
@@ -118,8 +119,9 @@ struct link_start {
 	bool reset;
 	struct link_position base; /* with reset: seq == from_seq - 1 */
 	uint64_t sync_bytes;
-	bool compare;	 /* ranges are compared before they are copied */
-	uint64_t writer; /* with reset: of the segment with base.seq; 0 = not known */
+	bool compare;	  /* ranges are compared before they are copied */
+	uint64_t writer;  /* with reset: of the segment with base.seq; 0 = not known */
+	uint64_t copy_id; /* sync: which copy this is, or goes on with */
 };
 
 struct link_heartbeat {

@@ -372,6 +372,8 @@ int link_welcome_pack(const struct link_welcome *welcome, uint8_t *out, size_t m
 	message.ranges = welcome->ranges;
 	message.kept = welcome->kept;
 	message.kept_seq = welcome->kept_seq;
+	message.has_copy_id = welcome->copy_id != 0;
+	message.copy_id = welcome->copy_id;
 	message.has_writer = welcome->writer != 0;
 	message.writer = welcome->writer;
 	return message_pack(&message.base, out, max);
@@ -401,6 +403,7 @@ int link_welcome_unpack(const uint8_t *bytes, size_t len, struct link_welcome *r
 	ret->diverged = message->diverged;
 	ret->common_seq = message->common_seq;
 	ret->writer = message->writer;
+	ret->copy_id = message->copy_id;
 	ret->common_chain = message->common_chain;
 	ret->ranges = message->ranges;
 	ret->kept = message->kept;
@@ -456,6 +459,8 @@ int link_start_pack(const struct link_start *start, uint8_t *out, size_t max)
 	message.has_from_seq = message.has_sync = message.has_reset = message.has_sync_bytes = true;
 	message.has_compare = start->compare;
 	message.compare = start->compare;
+	message.has_copy_id = start->copy_id != 0;
+	message.copy_id = start->copy_id;
 	message.has_writer = start->reset && start->writer != 0;
 	message.writer = start->writer;
 	message.from_seq = start->from_seq;
@@ -493,6 +498,7 @@ int link_start_unpack(const uint8_t *bytes, size_t len, struct link_start *ret)
 		return LINK_E_MISSING;
 	position_unpack(message->before, &ret->base);
 	ret->writer = message->writer;
+	ret->copy_id = message->copy_id;
 	return ret->base.seq == ret->from_seq - 1 ? 0 : LINK_E_VALUE;
 }
 

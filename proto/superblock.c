@@ -264,6 +264,7 @@ static void encode_lists(const struct superblock *sb, struct superblock_le *le)
 		le->peers[i].copy_time_ns = le64_of(sb->peers[i].copy_time_ns);
 		le->peers[i].differing_ranges = le64_of(sb->peers[i].differing_ranges);
 		le->peers[i].differing_bytes = le64_of(sb->peers[i].differing_bytes);
+		le->peers[i].copy_id = le64_of(sb->peers[i].copy_id);
 	}
 	for (i = 0; i < sb->volume_count; i++) {
 		volume_encode(&sb->volumes[i], &le->volumes[i]);
@@ -329,6 +330,7 @@ void superblock_encode(const struct superblock *sb, uint8_t *out)
 	le->lost_ns = le64_of(sb->lost_ns);
 	le->differing_ranges = le64_of(sb->differing_ranges);
 	le->durable_time_ns = le64_of(sb->durable_time_ns);
+	le->copy_id = le64_of(sb->copy_id);
 	le->verified_seq = le64_of(sb->verified_seq);
 	le->verified_time_ns = le64_of(sb->verified_time_ns);
 	le->handover_seq = le64_of(sb->handover_seq);
@@ -408,6 +410,7 @@ static void decode_lists(const struct superblock_le *le, struct superblock *sb)
 		sb->peers[i].copy_time_ns = le64_get(le->peers[i].copy_time_ns);
 		sb->peers[i].differing_ranges = le64_get(le->peers[i].differing_ranges);
 		sb->peers[i].differing_bytes = le64_get(le->peers[i].differing_bytes);
+		sb->peers[i].copy_id = le64_get(le->peers[i].copy_id);
 	}
 	for (i = 0; i < sb->volume_count; i++) {
 		volume_decode(&le->volumes[i], &sb->volumes[i]);
@@ -466,6 +469,7 @@ static void decode_fields(const struct superblock_le *le, struct superblock *sb)
 	sb->lost_ns = le64_get(le->lost_ns);
 	sb->differing_ranges = le64_get(le->differing_ranges);
 	sb->durable_time_ns = le64_get(le->durable_time_ns);
+	sb->copy_id = le64_get(le->copy_id);
 	sb->verified_seq = le64_get(le->verified_seq);
 	sb->verified_time_ns = le64_get(le->verified_time_ns);
 	sb->handover_seq = le64_get(le->handover_seq);

@@ -95,6 +95,7 @@ struct superblock_peer {
 	/* needs_sync: the last seq up to which it held a position, and the time of the next record;
 	 * 0 = not known */
 	uint64_t copy_seq, copy_time_ns;
+	uint64_t copy_id; /* of the copy that the dirty map is of: see superblock.copy_id */
 	/* what a verification found to differ and nothing has sent again or found equal since */
 	uint64_t differing_ranges, differing_bytes;
 };
@@ -153,6 +154,9 @@ struct superblock {
 	uint64_t verified_seq, verified_time_ns;
 	uint64_t differing_ranges; /* standby: as its primary found, and has not sent again */
 	uint64_t durable_time_ns;  /* wall clock of the record durable_seq; 0 = not known */
+	/* SYNCING: random, given by the primary to the copy that is under way. A dirty map says
+	 * what is missing in that copy, and nothing of any other. */
+	uint64_t copy_id;
 	struct superblock_kept kept;
 	/* HANDOVER */
 	char handover_node[NODE_NAME_MAX + 1];

@@ -176,8 +176,8 @@ def chain_root(group):
 # ---- superblock ----------------------------------------------------------------------------------
 
 SLOT_BYTES = 32768
-_SB = struct.Struct("<4sIQQQQ16sB3sI64sQQ128sQIIQQQQQQQQQQIIIIQQQQQQQQ128sQQQQQQQ392s")
-_PEER = struct.Struct("<128sQQI4sQQQQQQ56s")
+_SB = struct.Struct("<4sIQQQQ16sB3sI64sQQ128sQIIQQQQQQQQQQIIIIQQQQQQQQ128sQQQQQQQQ384s")
+_PEER = struct.Struct("<128sQQI4sQQQQQQQ48s")
 ROLLBACK, HANDOVER, FLAGS = 256, 32, 4095
 _SB_FIELDS = ("applied_seq", "applied_bytes", "applied_chain", "applied_off", "durable_seq",
               "sync_end_seq", "heard_head_seq", "heard_head_bytes", "heard_time_ns",
@@ -185,7 +185,7 @@ _SB_FIELDS = ("applied_seq", "applied_bytes", "applied_chain", "applied_off", "d
               "kept_history_count", "undo_id", "undo_bytes", "kept_seq", "kept_chain", "kept_bytes",
               "kept_epoch", "kept_time_ns", "handover_seq", "handover_node", "verified_seq",
               "verified_time_ns", "lost_writes", "lost_bytes", "lost_ns",
-              "differing_ranges", "durable_time_ns")
+              "differing_ranges", "durable_time_ns", "copy_id")
 assert _SB.size == 1024 and _PEER.size == 256
 
 
@@ -215,7 +215,7 @@ def _superblock_lists(slot, sb):
     sb["peers"] = []
     for entry in _entries(slot, 4096, 256, sb["peer_count"], 8, "peers"):
         (node, durable_seq, released_seq, flags, reserved0, verified_seq, verified_time_ns, copy_seq,
-         copy_time_ns, differing_ranges, differing_bytes, reserved) = _PEER.unpack(entry)
+         copy_time_ns, differing_ranges, differing_bytes, copy_id, reserved) = _PEER.unpack(entry)
         node = text(node, "peer")
         require(node_valid(node) and flags & ~3 == 0 and zero(reserved0) and zero(reserved),
                  "field", "peer")
@@ -224,7 +224,7 @@ def _superblock_lists(slot, sb):
                             "needs_compare": bool(flags & 2), "verified_seq": verified_seq,
                             "verified_time_ns": verified_time_ns, "copy_seq": copy_seq,
                             "copy_time_ns": copy_time_ns, "differing_ranges": differing_ranges,
-                            "differing_bytes": differing_bytes})
+                            "differing_bytes": differing_bytes, "copy_id": copy_id})
     _distinct([peer["node"] for peer in sb["peers"]], "peer")
     sb["volumes"] = [volume_entry(entry, "field") for entry in
                      _entries(slot, 8192, 96, sb["volume_count"], 128, "volumes")]

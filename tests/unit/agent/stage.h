@@ -67,6 +67,7 @@ struct stage_peer {
 	unsigned range_count, ranges_per_frame, ranges_cut; /* ranges_cut: frames, then silence */
 	/* what it holds */
 	bool empty, syncing, seeded;
+	uint64_t copy_id;
 	uint64_t seq, chain, sync_end;
 	uint64_t writer; /* of the segment with seq */
 	uint8_t *content[STAGE_VOLUMES];

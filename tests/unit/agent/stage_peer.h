@@ -98,6 +98,7 @@ static inline void stage_peer_welcome(struct stage_peer *peer)
 	snprintf(welcome.software, sizeof(welcome.software), "test");
 	welcome.empty = peer->empty;
 	welcome.syncing = peer->syncing;
+	welcome.copy_id = peer->copy_id;
 	welcome.kept = peer->kept_seq != 0;
 	welcome.kept_seq = peer->kept_seq;
 	welcome.seeded = peer->seeded;
@@ -165,6 +166,8 @@ static inline void stage_peer_start(struct stage_peer *peer, const struct frame 
 	/* S3, and that it resumes exactly behind what is durable there. */
 	sim_check(world, peer->start.from_seq == peer->seq + 1);
 	peer->syncing |= peer->start.sync;
+	if (peer->start.sync)
+		peer->copy_id = peer->start.copy_id;
 	peer->sync_end = UINT64_MAX;
 	if (!peer->mute)
 		stage_peer_ack(peer, peer->seq);

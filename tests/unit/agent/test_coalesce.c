@@ -86,6 +86,11 @@ UNIT(test_overwrites_without)
 	stage_run_raw(overwrites, 1, narrow_without);
 }
 
+static bool was_asked(void *context)
+{
+	return the_ship(context)->coalesce.again_bytes > 0;
+}
+
 /* Each block once: the stream is the shortest way. */
 static void distinct(struct stage *stage)
 {
@@ -99,7 +104,7 @@ static void distinct(struct stage *stage)
 	starts = peer->starts;
 	data_bytes = peer->data_bytes;
 	write_over(stage, STAGE_VOLUME_BYTES, STAGE_VOLUME_BYTES);
-	sim_check(stage->world, the_ship(stage)->coalesce.again_bytes > 0); /* it has been asked */
+	sim_check(stage->world, stage_until(stage, was_asked));
 	converge_slowly(stage, "behind the writes");
 	sim_check(stage->world, peer->starts == starts && peer->data_bytes == data_bytes);
 	sim_check(stage->world, the_ship(stage)->coalesce.count == 0);

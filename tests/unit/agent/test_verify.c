@@ -432,7 +432,11 @@ static void hammered(struct stage *stage)
 		if (++rounds > 20000)
 			sim_fail(stage->world, "the verification does not end");
 	}
-	sim_check(stage->world, peer->verified == 1 && peer->differing == 0 && peer->starts == 1);
+	sim_run_for(stage->world, 20 * SIM_MS); /* what was said last is on its way */
+	if (peer->verified != 1 || peer->differing || peer->starts != 1)
+		sim_fail(stage->world, "%u verified, %lu differ, %u starts",
+			 (unsigned)peer->verified, (unsigned long)peer->differing,
+			 (unsigned)peer->starts);
 	stage_converge(stage, "hammered");
 	stage_check_read(stage, "hammered");
 }

@@ -306,6 +306,7 @@ static inline void superblock_random(struct superblock *sb, struct prng *prng)
 		sb->peers[i].copy_time_ns = sample_number(prng);
 		sb->peers[i].differing_ranges = sample_number(prng);
 		sb->peers[i].differing_bytes = sample_number(prng);
+		sb->peers[i].copy_id = sample_number(prng);
 	}
 	for (i = 0; i < sb->volume_count; i++) {
 		sb->stamps[i].mtime_ns = sample_number(prng);

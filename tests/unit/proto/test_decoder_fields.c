@@ -56,12 +56,13 @@ static void say_peers(const struct superblock *sb)
 		say("%s{\"node\":\"%s\",\"durable_seq\":%ju,\"released_seq\":%ju,\"needs_sync\":%s,"
 		    "\"needs_compare\":%s,\"verified_seq\":%ju,\"verified_time_ns\":%ju,"
 		    "\"copy_seq\":%ju,\"copy_time_ns\":%ju,\"differing_ranges\":%ju,"
-		    "\"differing_bytes\":%ju}",
+		    "\"differing_bytes\":%ju,\"copy_id\":%ju}",
 		    i > 0 ? "," : "", peer->node, (uintmax_t)peer->durable_seq,
 		    (uintmax_t)peer->released_seq, yes(peer->needs_sync), yes(peer->needs_compare),
 		    (uintmax_t)peer->verified_seq, (uintmax_t)peer->verified_time_ns,
 		    (uintmax_t)peer->copy_seq, (uintmax_t)peer->copy_time_ns,
-		    (uintmax_t)peer->differing_ranges, (uintmax_t)peer->differing_bytes);
+		    (uintmax_t)peer->differing_ranges, (uintmax_t)peer->differing_bytes,
+		    (uintmax_t)peer->copy_id);
 	}
 	say("]");
 }
@@ -136,6 +137,7 @@ static void say_superblock(const struct superblock *sb)
 		{ "lost_ns", sb->lost_ns },
 		{ "differing_ranges", sb->differing_ranges },
 		{ "durable_time_ns", sb->durable_time_ns },
+		{ "copy_id", sb->copy_id },
 	};
 	char uuid[UUID_TEXT_BYTES];
 
