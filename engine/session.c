@@ -57,8 +57,13 @@ static void session_over(struct engine_group *group, const char *why)
 	if (session_connected(group))
 		log_info("primary disconnected", "group=%s primary=%s reason=\"%s\"",
 			 group->conf->name, group->source, why);
-	if (session->state == SESSION_STARTING && !group->op_busy)
-		group->hold = false;
+	if (session->state == SESSION_STARTING) {
+		/* What came behind START belongs to a beginning that may never be stored. Nobody
+		 * was told that it is here, so it comes again. */
+		copy_drop(group);
+		if (!group->op_busy)
+			group->hold = false;
+	}
 	session->state = SESSION_NONE;
 	io_stream_close(session->stream);
 	session->stream = NULL;

@@ -105,7 +105,10 @@ void place_discover(struct place *place)
 	if (place->branch && place->branch->epoch == last.epoch &&
 	    place->branch->first_seq == last.first_seq)
 		return;
-	parent = place_check_content(place, &sb, last.first_seq - 1, "a new primary");
+	/* One that was accepted while it serves has some of it in memory: its reads tell. */
+	parent = place->agent_up && place->branch
+			 ? place->branch
+			 : place_check_content(place, &sb, last.first_seq - 1, "a new primary");
 	for (const struct branch *other = place->tree->branches; other; other = other->next)
 		if (other->epoch == last.epoch) {
 			REACH(SITES_TWINS);
